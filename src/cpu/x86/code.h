@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VM's predecoded code: pages keyed by (host page, code size), filled run by run on demand, dropped when written.
+ *
+ * Lookups take no lock (pages and runs are published by release stores and freed through the epoch); decoding and invalidation
+ * take code->lock, which is a leaf: nothing that waits for another CPU happens under it.
+ */
+#ifndef AV_CPU_X86_CODE_H
+#define AV_CPU_X86_CODE_H
+
+#include "cpu/x86/insn.h"
+
+/* Per-CPU cache of execution translations: linear page -> code page. */
+struct x86_etlb_entry {
+	u64 tag; /* linear page | user << 0 | code size << 1; ~0 when empty */
+	struct x86_code_page *page;
+};
+#define X86_ETLB_SIZE 1024
+
+int x86_etlb_create(struct x86_cpu *c);
+void x86_etlb_destroy(struct x86_cpu *c);
+void x86_etlb_flush(struct x86_cpu *c);
+void x86_etlb_flush_page(struct x86_cpu *c, u64 la);
+
+/*
+ * The instruction at linear address la, decoded if it was not yet. Raises fetch faults. Sets cpu->code_la. Never NULL: an undecodable
+ * instruction is one whose handler raises #UD.
+ */
+const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la);
+
+/* A store by a CPU reached a page with MACHINE_ATTR_CODE: drops what was decoded from [host, host+len). Returns true if something was. Bytes are already written. */
+bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len);
+
+/* Executable memory for native stubs: dual mapping, never writable and executable at once. Writes len bytes, returns the executable address or NULL. Under code->lock. */
+void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len);
+/* True if pc lies in this VM's stubs. Async-signal-safe. */
+bool x86_code_owns_pc(const struct x86_code *code, u64 pc);
+
+#endif
