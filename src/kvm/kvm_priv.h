@@ -60,10 +60,12 @@ struct kvm_vm {
 	struct kvm_coalesced_mmio_ring *ring;
 	pthread_mutex_t ring_lock;
 
-	/* clock.c: kvmclock = host CLOCK_BOOTTIME/MONOTONIC_RAW ns + offset */
-	s64 clock_offset;
+	/* clock.c: kvmclock stood at clock_ns when the host's TSC stood at clock_tsc; clock_lock is a leaf */
+	pthread_mutex_t clock_lock;
+	u64 clock_tsc, clock_ns;
+	bool clock_old_msr; /* the boot vCPU uses MSR_KVM_SYSTEM_TIME (0x12): its readers take no stable clock */
 	u64 wall_clock_msr;
-	u32 refs_vcpu; /* vCPUs hold a reference to the VM object */
+	u32 nr_mmu_pages; /* KVM_SET_NR_MMU_PAGES */
 };
 
 /* Things a vCPU has to do in its own thread before it runs again. Atomic bits in kvm_vcpu.todo; set, then kvm_vcpu_kick(). */
@@ -104,6 +106,7 @@ struct kvm_vcpu {
 	u32 pv_features; /* eax of leaf 0x40000001 */
 	bool ran_once;
 	u64 halt_ns; /* statistics */
+	bool clock_stopped; /* KVM_KVMCLOCK_CTRL: tell the guest at the next update of its kvmclock page */
 };
 
 static inline struct kvm_vm *to_vm(struct uapi_object *o)
@@ -121,6 +124,11 @@ extern const struct uapi_type kvm_dev_type, kvm_vm_type, kvm_vcpu_type;
 int kvm_vm_create_fd(u64 type);
 /* vcpu.c: KVM_CREATE_VCPU. Called with vm->lock held. fd or -errno (EINVAL, EEXIST, ENOMEM). */
 int kvm_vcpu_create_fd(struct kvm_vm *vm, u32 id);
+/*
+ * vcpu.c: frees a vCPU. vCPUs live as long as their VM: vm->vcpus[] keeps them after their fd is closed, when the type's release() does
+ * nothing but drop the reference to the VM. The VM's release(), which therefore sees no vCPU fd any more, calls this for each.
+ */
+void kvm_vcpu_destroy(struct kvm_vcpu *v);
 /* The vCPU with that id, or NULL. Lock-free. */
 struct kvm_vcpu *kvm_vcpu_by_id(struct kvm_vm *vm, u32 id);
 
@@ -158,10 +166,23 @@ void kvm_eventfd_destroy(struct kvm_vm *vm);
 /* A resample irqfd's GSI was EOIed. */
 void kvm_irqfd_ack(struct kvm_vm *vm, u32 gsi);
 
+/* Does the VM have in-library interrupt controllers: all of them (KVM_CREATE_IRQCHIP), or only LAPICs (split)? */
+static inline bool kvm_irqchip_in_kernel(const struct kvm_vm *vm)
+{
+	return irqchip_has_chips(vm->ic) || irqchip_is_split(vm->ic);
+}
+
 /* coalesced.c: true if the write was queued in the ring. */
 bool kvm_coalesced_write(struct kvm_vm *vm, u64 addr, const void *data, u32 size, bool pio);
 
 /* clock.c: kvmclock. */
+/* The frequency of this host's TSC; measured once. */
+u32 kvm_host_tsc_khz(void);
+void kvm_clock_init(struct kvm_vm *vm);
+/* KVM_KVMCLOCK_CTRL: -EINVAL without a kvmclock page. owner */
+int kvm_clock_guest_paused(struct kvm_vcpu *v);
+/* Every vCPU updates its kvmclock page before it runs on. Any thread. */
+void kvm_clock_request_all(struct kvm_vm *vm);
 u64 kvm_clock_ns(struct kvm_vm *vm);
 void kvm_clock_update(struct kvm_vcpu *v); /* writes the pvclock page; owner thread, epoch online */
 int kvm_clock_set_msr(struct kvm_vcpu *v, u32 msr, u64 value);
