@@ -51,6 +51,11 @@ struct kvm_vm {
 	u64 disabled_quirks;
 	u32 disabled_exits; /* KVM_X86_DISABLE_EXITS_* */
 	u32 tsc_khz; /* default for new vCPUs */
+	/* vcpu_misc.c: the last TSC that user space set, so that vCPUs set alike within a second agree to the cycle */
+	struct {
+		u64 value, ns, offset;
+		u32 khz;
+	} tsc_sync;
 
 	/* eventfd.c: immutable tables, swapped under lock, read by vCPU threads through the epoch */
 	struct kvm_ioeventfds *ioeventfds;
@@ -106,6 +111,20 @@ struct kvm_vcpu {
 	u32 pv_features; /* eax of leaf 0x40000001 */
 	bool ran_once;
 	u64 halt_ns; /* statistics */
+	bool finish_insn;	/* an answered device access waits for its instruction (run.c) */
+	/* vcpu_events.c: what KVM_SET_VCPU_EVENTS can say and cpu->inject cannot hold at the same time */
+	struct {
+		bool pending;	  /* cpu->inject is an exception that KVM would call pending: KVM_SET_REGS drops it */
+		bool has_payload; /* CR2 or DR6 is written when it is delivered */
+		u64 payload;
+		bool irq, nmi;	  /* queued behind cpu->inject */
+		u8 irq_nr;
+		bool triple_fault; /* the next KVM_RUN ends with KVM_EXIT_SHUTDOWN */
+		bool extint;	   /* split irqchip: KVM_INTERRUPT's vector waits for the LAPIC to take it */
+		u8 extint_nr;
+	} ev;
+	bool tpr_reporting, enforce_pv_cpuid;
+	u64 vapic_addr;
 	bool clock_stopped; /* KVM_KVMCLOCK_CTRL: tell the guest at the next update of its kvmclock page */
 };
 
@@ -191,6 +210,14 @@ int kvm_clock_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value);
 /* msr.c: MSRs kept by kvm/ rather than the CPU (APIC base, x2APIC, TSC deadline, kvmclock, ...). -ENOENT: none of ours. */
 int kvm_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value, bool host_initiated);
 int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated);
+/* KVM_GET_MSR_INDEX_LIST, the CPU's own included; KVM_GET_MSR_FEATURE_INDEX_LIST. They write at most max, return how many there are. */
+u32 kvm_msr_list(u32 *out, u32 max);
+u32 kvm_feature_msr_list(u32 *out, u32 max);
+/* KVM_GET_MSRS on /dev/kvm. -ENOENT: not a feature MSR. */
+int kvm_feature_msr(u32 msr, u64 *value);
+/* KVM_X86_GET_MCE_CAP_SUPPORTED: MCG_CTL_P | MCG_SER_P. */
+#define KVM_AV_MCE_CAP	 (BIT64(8) | BIT64(24))
+#define KVM_AV_MCE_BANKS 32
 
 /* run.c */
 long kvm_vcpu_run(struct kvm_vcpu *v);
