@@ -12,10 +12,31 @@
 
 /* Per-CPU cache of execution translations: linear page -> code page. */
 struct x86_etlb_entry {
-	u64 tag; /* linear page | user << 0 | code size << 1; ~0 when empty */
+	u64 tag; /* linear page | generation << 3 | code size << 1 | user */
 	struct x86_code_page *page;
 };
 #define X86_ETLB_SIZE 1024
+/* Generation 0 is never live, so that cleared entries match nothing. */
+#define X86_ETLB_GEN_ONE BIT(3)
+#define X86_ETLB_GEN_MAX (PAGE_SIZE - X86_ETLB_GEN_ONE)
+
+static inline u64 x86_etlb_tag(const struct x86_cpu *c, u64 la)
+{
+	return (la & PAGE_MASK) | c->etlb_gen | (c->code_size >> 2) << 1 | (c->cpl == 3);
+}
+
+/*
+ * An instruction that spans two pages is not kept with either: its bytes are fetched anew each time, and only the decoding is
+ * remembered, per CPU and by content.
+ */
+struct x86_cross {
+	u8 bytes[15];
+	u8 len; /* of the instruction; 0: empty */
+	u8 bits;
+	u16 off;
+	struct x86_insn insn[2]; /* the instruction and an end marker */
+};
+#define X86_CROSS_SIZE 128
 
 int x86_etlb_create(struct x86_cpu *c);
 void x86_etlb_destroy(struct x86_cpu *c);
@@ -33,6 +54,8 @@ bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len);
 
 /* Executable memory for native stubs: dual mapping, never writable and executable at once. Writes len bytes, returns the executable address or NULL. Under code->lock. */
 void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len);
+/* A place for the native stubs' state, owned by native.c; changed under code->lock. */
+void **x86_code_native_slot(struct x86_code *code);
 /* True if pc lies in this VM's stubs. Async-signal-safe. */
 bool x86_code_owns_pc(const struct x86_code *code, u64 pc);
 

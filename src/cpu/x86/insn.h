@@ -89,13 +89,15 @@ extern const struct x86_op_row x86_ops_far[];	 /* op_far.c: segment loads, far t
 extern const struct x86_op_row x86_ops_simd[];	 /* op_simd.c: XSAVE family, FXSAVE, MXCSR, x87 environment, MASKMOV, gathers */
 
 /*
- * Decodes one instruction at bytes (avail of them, up to 15). Returns its length; 0: not an instruction (fn is set to the #UD
- * handler); -1: more bytes are needed. `i->off` and code page independent fields are set for page offset `off`.
+ * Decodes one instruction at bytes (avail of them, up to 15) for page offset off into *i, which is zeroed. Returns its length; 0:
+ * not an instruction (fn is set to the #UD handler); -1: more bytes are needed. *ends says that control never falls
+ * through, so decoding further is a gamble. Outer (decode.c), under the code cache's lock.
  */
-int x86_decode(struct x86_code *code, u8 bits, const u8 *bytes, u32 avail, u16 off, struct x86_insn *i);
+int x86_decode(struct x86_code *code, u8 bits, const u8 *bytes, u32 avail, u16 off, struct x86_insn *i, bool *ends);
 
-/* A handler that raises #UD, and one that leaves with X86_EXIT_INTERNAL_ERROR. */
+/* Handlers that raise #UD; raise #GP(0) (more than 15 bytes); leave with X86_EXIT_INTERNAL_ERROR. */
 const struct x86_insn *x86_op_ud(struct x86_cpu *c, const struct x86_insn *i);
+const struct x86_insn *x86_op_too_long(struct x86_cpu *c, const struct x86_insn *i);
 const struct x86_insn *x86_op_unsupported(struct x86_cpu *c, const struct x86_insn *i);
 
 static inline const struct x86_insn *x86_next(const struct x86_insn *i)

@@ -202,7 +202,6 @@ struct x86_cpu {
 	u8 maxphyaddr;
 	bool simd_live;	/* the guest's x87/SIMD state is in the host's registers, not in *xsave (simd.h) */
 	bool nmi_masked; /* until IRET */
-	bool nmi_iret_pending;
 
 	/* ---- MSRs that are plain storage; rows in msr.c say who may read and write them ---- */
 	struct {
@@ -277,6 +276,8 @@ struct x86_cpu {
 	void *m;
 	struct x86_mmu *mmu;
 	struct x86_etlb_entry *etlb;
+	u64 etlb_gen;	   /* generation bits of live entries' tags, in place (code.h) */
+	struct x86_cross *cross; /* decoded page-crossing instructions, code.h */
 	struct x86_code *code;
 	struct av_epoch *epoch;
 	struct av_epoch_reader reader;

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Owns the VM's predecoded code: making it, comparing it with memory, dropping it.
+ *
+ * Outer file: may use libc and SIMD. Must not know how instructions execute, nor any CPU's registers but what it is
+ * handed; it never runs with the guest's SIMD state live.
+ */
+#include "cpu/x86/code_priv.h"
+#include "cpu/x86/simd.h"
+#include "cpu/x86/mmu.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define RUN_MAX 48 /* instructions decoded at once: code that never runs is not worth decoding */
+
+static u32 host_hash(const u8 *host)
+{
+	u64 h = (u64)host >> PAGE_SHIFT;
+
+	return (h ^ h >> 12) & (X86_CODE_HASH - 1);
+}
+
+/*
+ * Taking the lock may block, so the CPU counts as quiet meanwhile: it holds no pointer into the arena here (lookups are between
+ * instructions).
+ */
+static void code_lock(struct x86_cpu *c)
+{
+	struct x86_code *code = c->code;
+
+	if (pthread_mutex_trylock(&code->lock) == 0)
+		return;
+	av_epoch_offline(&c->reader);
+	pthread_mutex_lock(&code->lock);
+	av_epoch_online(c->epoch, &c->reader);
+}
+
+/* ---- arena ---- */
+
+static void half_free(struct av_epoch_item *item)
+{
+	struct x86_half *h = container_of(item, struct x86_half, item);
+
+	__atomic_store_n(&h->busy, false, __ATOMIC_RELEASE);
+}
+
+static void page_empty(struct x86_code *code, struct x86_code_page *p)
+{
+	for (u32 l = 0; l < X86_PAGE_LINES; l++) {
+		struct x86_line *line;
+
+		if (!p->line[l])
+			continue;
+		line = x86_arena_at(code, p->line[l]);
+		for (u32 o = 0; o < X86_LINE_SIZE; o++) {
+			struct x86_insn *i;
+
+			if (!line->insn[o])
+				continue;
+			i = x86_arena_at(code, line->insn[o]);
+			WRITE_ONCE(i->fn, x86_op_stale);
+		}
+		STORE_RELEASE(p->line[l], 0);
+	}
+}
+
+static void frame_empty(struct x86_code *code, struct x86_code_frame *f)
+{
+	for (u32 b = 0; b < ARRAY_SIZE(f->page); b++)
+		if (f->page[b])
+			page_empty(code, f->page[b]);
+	f->lines = 0;
+	f->purged = false;
+	f->empties++;
+	__atomic_fetch_and(f->attr, (u8)~MACHINE_ATTR_CODE, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * The active half is full: empties all pages and goes to the other half, if its readers are gone. Returns false when they
+ * are not yet; the caller drops the lock and tries again.
+ */
+static bool arena_turn(struct x86_code *code)
+{
+	struct x86_half *old = &code->half[code->active], *new = &code->half[!code->active];
+
+	if (__atomic_load_n(&new->busy, __ATOMIC_ACQUIRE))
+		return false;
+	for (u32 h = 0; h < X86_CODE_HASH; h++)
+		for (struct x86_code_frame *f = code->hash[h]; f; f = f->next)
+			if (f->lines)
+				frame_empty(code, f);
+	madvise(code->arena + new->start, X86_CODE_HALF, MADV_DONTNEED);
+	new->used = 16; /* offset 0 means "nothing" */
+	code->active = !code->active;
+	old->busy = true;
+	old->item.free = half_free;
+	av_epoch_retire(code->epoch, &old->item);
+	__atomic_fetch_add(&code->flushes, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+static void *arena_alloc(struct x86_code *code, u64 size, u32 *index)
+{
+	struct x86_half *h = &code->half[code->active];
+	u64 at = ALIGN_UP(h->used, 16);
+
+	if (at + size > X86_CODE_HALF)
+		return NULL;
+	h->used = at + size;
+	*index = (u32)((h->start + at) / 16);
+	return code->arena + h->start + at;
+}
+
+/* ---- pages ---- */
+
+static struct x86_code_frame *frame_find(struct x86_code *code, const u8 *host)
+{
+	struct x86_code_frame *f = code->hash[host_hash(host)];
+
+	while (f && f->host != host)
+		f = f->next;
+	return f;
+}
+
+static bool page_matches(struct x86_code *code, const struct x86_code_page *p)
+{
+	for (u32 l = 0; l < X86_PAGE_LINES; l++) {
+		const struct x86_line *line;
+
+		if (!p->line[l])
+			continue;
+		line = x86_arena_at(code, p->line[l]);
+		if (memcmp(line->bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE))
+			return false;
+	}
+	return true;
+}
+
+struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u8 bits)
+{
+	struct x86_code *code = c->code;
+	u64 now = __atomic_load_n(&code->io_epoch, __ATOMIC_SEQ_CST);
+	struct x86_code_frame *f;
+	struct x86_code_page *p;
+
+	code_lock(c);
+	f = frame_find(code, host);
+	if (!f) {
+		f = calloc(1, sizeof(*f));
+		if (!f)
+			goto fail;
+		f->host = host;
+		f->attr = attr;
+		f->next = code->hash[host_hash(host)];
+		code->hash[host_hash(host)] = f;
+	}
+	/* The client may have unmapped and mapped memory: the same address can have got another attribute byte. */
+	f->attr = attr;
+	p = f->page[bits >> 2];
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			goto fail;
+		p->frame = f;
+		p->bits = bits;
+		f->page[bits >> 2] = p;
+	}
+	if (p->checked != now) {
+		if (!page_matches(code, p)) {
+			frame_empty(code, f);
+			c->stats[X86_STAT_CODE_INVALIDATED]++;
+		}
+		p->checked = now;
+	}
+	pthread_mutex_unlock(&code->lock);
+	return p;
+fail:
+	pthread_mutex_unlock(&code->lock);
+	return NULL;
+}
+
+/* ---- decoding ---- */
+
+/* Remembers the bytes of a line before anything in it is decoded, or checks that they are still those. */
+static bool line_prepare(struct x86_code *code, struct x86_code_page *p, u32 l)
+{
+	struct x86_line *line;
+	u32 index;
+
+	if (p->line[l])
+		return true;
+	line = arena_alloc(code, sizeof(*line), &index);
+	if (!line)
+		return false;
+	memcpy(line->bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE);
+	memset(line->insn, 0, sizeof(line->insn));
+	STORE_RELEASE(p->line[l], index);
+	p->frame->lines |= BIT64(l);
+	return true;
+}
+
+static u32 *insn_slot(struct x86_code *code, struct x86_code_page *p, u32 off)
+{
+	struct x86_line *line = x86_arena_at(code, p->line[off / X86_LINE_SIZE]);
+
+	return &line->insn[off % X86_LINE_SIZE];
+}
+
+/* Decodes from the page's remembered bytes, so that what is decoded and what is compared later are the same. */
+static u32 run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, struct x86_insn *out,
+		      bool *full)
+{
+	u8 bytes[PAGE_SIZE];
+	u32 have = off, n = 0;
+
+	*full = false;
+	while (n < RUN_MAX && off < PAGE_SIZE) {
+		u32 need = MIN(off + 15, (u32)PAGE_SIZE);
+		struct x86_insn *i = &out[n];
+		bool ends;
+		int len;
+
+		if (n && p->line[off / X86_LINE_SIZE] && *insn_slot(code, p, off))
+			break; /* already decoded: the end marker finds it */
+		while (have < need) {
+			u32 l = have / X86_LINE_SIZE, end = (l + 1) * X86_LINE_SIZE;
+			const struct x86_line *line;
+
+			if (!line_prepare(code, p, l)) {
+				*full = true;
+				return 0;
+			}
+			line = x86_arena_at(code, p->line[l]);
+			memcpy(bytes + have, line->bytes + have % X86_LINE_SIZE, end - have);
+			have = end;
+		}
+		memset(i, 0, sizeof(*i));
+		len = x86_decode(code, p->bits, bytes + off, need - off, (u16)off, i, &ends);
+		if (len < 0) {
+			memset(i, 0, sizeof(*i));
+			i->fn = x86_op_cross;
+			i->off = (u16)off;
+			i->bits = p->bits;
+			n++;
+			off = PAGE_SIZE;
+			break;
+		}
+		n++;
+		if (len == 0)
+			break;
+		off += (u32)len;
+		if (ends)
+			break;
+	}
+	memset(&out[n], 0, sizeof(out[n]));
+	out[n].fn = x86_op_end;
+	out[n].off = (u16)off;
+	out[n].bits = p->bits;
+	return n;
+}
+
+/* No CPU may store to the page unseen once it is decoded. Waits for the others, so the lock is not held. */
+static void page_protect(struct x86_cpu *c, struct x86_code_frame *f)
+{
+	u8 before = __atomic_fetch_or(f->attr, MACHINE_ATTR_CODE, __ATOMIC_SEQ_CST);
+
+	if (before & MACHINE_ATTR_WFILLED) {
+		x86_tlb_purge_writes(c);
+		c->ops->purge_writes(c->m, f->host, x86_serve_requests, c);
+	}
+}
+
+const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *p, u32 off)
+{
+	struct x86_code *code = c->code;
+	struct x86_code_frame *f = p->frame;
+	struct x86_insn run[RUN_MAX + 1], *out;
+	u32 n, index, empties;
+	bool full;
+
+	code_lock(c);
+	for (;;) {
+		if (!f->purged || !(__atomic_load_n(f->attr, __ATOMIC_SEQ_CST) & MACHINE_ATTR_CODE)) {
+			empties = f->empties;
+			pthread_mutex_unlock(&code->lock);
+			page_protect(c, f);
+			code_lock(c);
+			/* A store between may have emptied the page, and with that ended its protection: then once more. */
+			f->purged = f->empties == empties;
+			continue;
+		}
+		if (p->line[off / X86_LINE_SIZE]) {
+			u32 have = *insn_slot(code, p, off);
+
+			if (have) { /* another CPU was faster */
+				pthread_mutex_unlock(&code->lock);
+				return x86_arena_at(code, have);
+			}
+		}
+		n = run_decode(code, p, off, run, &full);
+		out = full ? NULL : arena_alloc(code, (n + 1) * sizeof(*out), &index);
+		if (out)
+			break;
+		if (!arena_turn(code)) {
+			pthread_mutex_unlock(&code->lock);
+			av_epoch_offline(&c->reader);
+			av_epoch_reclaim(code->epoch);
+			sched_yield();
+			av_epoch_online(c->epoch, &c->reader);
+			x86_serve_requests(c);
+			code_lock(c);
+		}
+	}
+	memcpy(out, run, (n + 1) * sizeof(*out));
+	for (u32 k = 0; k < n; k++)
+		STORE_RELEASE(*insn_slot(code, p, run[k].off), index + k * (u32)(sizeof(*out) / 16));
+	c->stats[X86_STAT_INSNS_DECODED] += n;
+	c->stats[X86_STAT_BLOCKS]++;
+	pthread_mutex_unlock(&code->lock);
+	return out;
+}
+
+int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_insn *i)
+{
+	bool ends;
+	int len;
+
+	code_lock(c);
+	memset(i, 0, sizeof(*i));
+	len = x86_decode(c->code, bits, bytes, 15, off, i, &ends);
+	pthread_mutex_unlock(&c->code->lock);
+	return len;
+}
+
+bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len)
+{
+	struct x86_code *code = c->code;
+	u8 *page = (u8 *)((u64)host & PAGE_MASK);
+	u32 first = (u32)((u64)host & ~PAGE_MASK) / X86_LINE_SIZE;
+	u32 last = (u32)(((u64)host & ~PAGE_MASK) + len - 1) / X86_LINE_SIZE;
+	u64 mask = (~0ull >> (63 - MIN(last, 63u))) & (~0ull << first);
+	struct x86_code_frame *f;
+	bool hit = false;
+
+	x86_door(c);
+	pthread_mutex_lock(&code->lock);
+	f = frame_find(code, page);
+	if (f && (f->lines & mask)) {
+		frame_empty(code, f);
+		c->stats[X86_STAT_CODE_INVALIDATED]++;
+		hit = true;
+	} else if (f && !f->lines) {
+		frame_empty(code, f); /* protected but never decoded, or emptied meanwhile: let stores be fast again */
+	}
+	pthread_mutex_unlock(&code->lock);
+	return hit;
+}
+
+void x86_code_io_epoch(struct x86_code *code)
+{
+	__atomic_fetch_add(&code->io_epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+/* ---- native stubs' memory ---- */
+
+static int stub_area_create(struct x86_code *code)
+{
+	int fd = memfd_create("anyvisor-stubs", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, X86_STUB_AREA) < 0)
+		goto fail;
+	code->stub_w = mmap(NULL, X86_STUB_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (code->stub_w == MAP_FAILED)
+		goto fail;
+	code->stub_x = mmap(NULL, X86_STUB_AREA, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (code->stub_x == MAP_FAILED) {
+		munmap(code->stub_w, X86_STUB_AREA);
+		goto fail;
+	}
+	close(fd);
+	return 0;
+fail:
+	close(fd);
+	return -ENOMEM;
+}
+
+void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len)
+{
+	u64 at = ALIGN_UP(code->stub_used, 16);
+
+	if (at + len > X86_STUB_AREA)
+		return NULL;
+	memcpy(code->stub_w + at, bytes, len);
+	code->stub_used = at + len;
+	return code->stub_x + at;
+}
+
+bool x86_code_owns_pc(const struct x86_code *code, u64 pc)
+{
+	return pc - (u64)code->stub_x < X86_STUB_AREA;
+}
+
+void **x86_code_native_slot(struct x86_code *code)
+{
+	return &code->native;
+}
+
+/* ---- life ---- */
+
+int x86_code_create(struct av_epoch *epoch, struct x86_code **out)
+{
+	struct x86_code *code = calloc(1, sizeof(*code));
+	int err = -ENOMEM;
+
+	if (!code)
+		return -ENOMEM;
+	pthread_mutex_init(&code->lock, NULL);
+	code->epoch = epoch;
+	code->io_epoch = 1;
+	code->half[1].start = X86_CODE_HALF;
+	code->half[0].used = code->half[1].used = 16;
+	code->arena = mmap(NULL, 2 * X86_CODE_HALF, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (code->arena == MAP_FAILED)
+		goto fail_arena;
+	err = stub_area_create(code);
+	if (err)
+		goto fail_stubs;
+	err = x86_native_create(code);
+	if (err)
+		goto fail_native;
+	*out = code;
+	return 0;
+fail_native:
+	munmap(code->stub_w, X86_STUB_AREA);
+	munmap(code->stub_x, X86_STUB_AREA);
+fail_stubs:
+	munmap(code->arena, 2 * X86_CODE_HALF);
+fail_arena:
+	pthread_mutex_destroy(&code->lock);
+	free(code);
+	return err;
+}
+
+void x86_code_destroy(struct x86_code *code)
+{
+	if (!code)
+		return;
+	/* A half may still wait for its readers; they are all gone now, but the item must leave the list. */
+	while (!av_epoch_reclaim(code->epoch))
+		sched_yield();
+	x86_native_destroy(code);
+	for (u32 h = 0; h < X86_CODE_HASH; h++) {
+		struct x86_code_frame *f = code->hash[h], *next;
+
+		for (; f; f = next) {
+			next = f->next;
+			for (u32 b = 0; b < ARRAY_SIZE(f->page); b++)
+				free(f->page[b]);
+			free(f);
+		}
+	}
+	munmap(code->stub_w, X86_STUB_AREA);
+	munmap(code->stub_x, X86_STUB_AREA);
+	munmap(code->arena, 2 * X86_CODE_HALF);
+	pthread_mutex_destroy(&code->lock);
+	free(code);
+}
+
+int x86_etlb_create(struct x86_cpu *c)
+{
+	c->etlb = calloc(X86_ETLB_SIZE, sizeof(*c->etlb));
+	c->cross = calloc(X86_CROSS_SIZE, sizeof(*c->cross));
+	c->etlb_gen = X86_ETLB_GEN_ONE;
+	if (c->etlb && c->cross)
+		return 0;
+	x86_etlb_destroy(c);
+	return -ENOMEM;
+}
+
+void x86_etlb_destroy(struct x86_cpu *c)
+{
+	free(c->etlb);
+	free(c->cross);
+	c->etlb = NULL;
+	c->cross = NULL;
+}
