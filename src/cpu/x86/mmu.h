@@ -24,6 +24,7 @@ void x86_tlb_flush_all(struct x86_cpu *c);	 /* everything, global pages too, exe
 void x86_tlb_flush_nonglobal(struct x86_cpu *c); /* MOV CR3 */
 void x86_tlb_flush_page(struct x86_cpu *c, u64 la); /* INVLPG; all PCIDs */
 void x86_tlb_purge_writes(struct x86_cpu *c);	 /* all write entries (dirty log, code attribute) */
+void x86_tlb_flush_user(struct x86_cpu *c);	 /* WRPKRU, XRSTOR of PKRU: every entry that may lead to a user page */
 
 /* ---- accessors ---- */
 
@@ -67,11 +68,20 @@ X86_ACCESSOR(64)
  * on it are truly atomic) or a private copy; end stores a private copy back (as one write; under stop-the-world when the
  * access is locked and spans two pages). Write permission is checked first, as hardware does.
  */
+struct x86_part { /* the piece of an access that lies in one page; mmu.c's own */
+	u64 gpa;
+	u8 *host; /* NULL: no RAM */
+	u32 len;
+	bool mmio; /* goes to the device side; with host set: a store to a read-only slot */
+	bool code; /* the page holds predecoded code: x86_code_written() after the store */
+};
 struct x86_rmw {
 	u64 la;
 	u32 size;
 	u8 seg;
 	bool bounced, world_stopped;
+	u8 nparts;
+	struct x86_part part[2];
 	u8 buf[16] __attribute__((aligned(16)));
 };
 void *x86_rmw_slow(struct x86_cpu *c, struct x86_rmw *w, bool locked);
@@ -100,6 +110,12 @@ static inline void x86_rmw_end(struct x86_cpu *c, struct x86_rmw *w)
  * NULL when the page needs the slow path element by element (MMIO, code, crossing). Fills the TLB and faults as an access of one byte at la would.
  */
 void *x86_span(struct x86_cpu *c, u8 seg, u64 la, bool write, u32 *bytes);
+/*
+ * As x86_span() for writing, but pages with predecoded code are allowed: *code says so, and x86_span_stored() must then follow the
+ * store at once.
+ */
+void *x86_span_store(struct x86_cpu *c, u8 seg, u64 la, u32 *bytes, bool *code);
+void x86_span_stored(struct x86_cpu *c, u8 *host, u32 bytes);
 
 /* Faults as an access would, without making it. */
 void x86_probe(struct x86_cpu *c, u8 seg, u64 la, u32 size, bool write);
@@ -130,7 +146,7 @@ bool x86_phys_read(struct x86_cpu *c, u64 gpa, void *buf, u32 size);
 bool x86_phys_write(struct x86_cpu *c, u64 gpa, const void *buf, u32 size);
 
 /* ---- device accesses with recorded fragments (io.c) ---- */
-/* One MMIO access inside a page; size 1..64, split into aligned pieces of at most 8. Leaves by long jump when the VMM must answer. */
+/* One MMIO access inside a page; size 1..64, in pieces of 8 from its start and a rest, as KVM does. Leaves by long jump when the VMM must answer. */
 void x86_mmio_read(struct x86_cpu *c, u64 gpa, void *buf, u32 size);
 void x86_mmio_write(struct x86_cpu *c, u64 gpa, const void *buf, u32 size);
 /* One port access; checks against IOPL and the TSS bitmap are the caller's. */
@@ -140,6 +156,28 @@ void x86_pio_write(struct x86_cpu *c, u16 port, const void *buf, u32 size);
 static inline void x86_io_done(struct x86_cpu *c)
 {
 	c->io.done = c->io.cursor = 0;
+}
+/*
+ * One element of INS and OUTS; memory and permissions are checked, so that nothing is lost once the port was accessed. in: leaves
+ * to ask the VMM for up to count elements, later calls take them from the answer. out_now: false if the VMM must do it; then
+ * out_leave hands over count elements that the caller has put into *pio_data, with the registers already advanced.
+ */
+void x86_pio_string_in(struct x86_cpu *c, u16 port, void *buf, u32 size, u32 count);
+bool x86_pio_string_out_now(struct x86_cpu *c, u16 port, const void *buf, u32 size);
+void __noreturn x86_pio_string_out_leave(struct x86_cpu *c, u16 port, u32 size, u32 count);
+/*
+ * For the run loop, between two instructions whenever X86_REQ_LOCAL is set, which it clears first: forgets the
+ * recorded reads of an instruction that completed (an instruction about to be executed again keeps its own), and
+ * hands out the next queued write: true, cpu->exit filled, *why says how to leave. The request is set again while there are more.
+ */
+bool x86_io_drain(struct x86_cpu *c, enum x86_exit_reason *why);
+/*
+ * The VMM answered a read and the instruction has not been executed again yet: the run loop must execute it before it delivers
+ * an event or honours X86_REQ_OUT, or the device's side effect would happen twice.
+ */
+static inline bool x86_io_pending(const struct x86_cpu *c)
+{
+	return c->io.done > c->io.cursor || c->io.pio_count;
 }
 /* Leaves the run loop with this reason at the instruction boundary before cpu->insn (state unchanged). */
 void __noreturn x86_leave(struct x86_cpu *c, enum x86_exit_reason why);
