@@ -27,6 +27,9 @@
 #define LAPIC_DEFAULT_BASE 0xfee00000ull
 #define IOAPIC_BASE	   0xfec00000ull
 
+/* Who drives a pin (irqchip_set_gsi). */
+enum irq_source { IRQ_SOURCE_USER = 0, IRQ_SOURCE_RESAMPLE = 1 };
+
 struct irqchip;
 struct lapic;
 
@@ -40,7 +43,10 @@ struct irq_ops {
 	void (*sipi)(void *owner, u32 vcpu, u8 vector);
 	/* The guest ended a level-triggered interrupt that a split irqchip's user space waits for. */
 	void (*ioapic_eoi)(void *owner, u32 vcpu, u8 vector);
-	/* GSI `gsi` was acknowledged/EOIed by the guest (resample irqfds). */
+	/*
+	 * GSI `gsi` was acknowledged/EOIed by the guest. The controllers have already lowered IRQ_SOURCE_RESAMPLE's level of it: this only
+	 * tells resample irqfds to look whether their device still asks.
+	 */
 	void (*ack)(void *owner, u32 gsi);
 	/* The guest's TSC of that vCPU now, and its frequency in kHz (TSC-deadline timer). */
 	u64 (*tsc)(void *owner, u32 vcpu);
