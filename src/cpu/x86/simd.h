@@ -14,9 +14,62 @@
 
 #include "cpu/x86/insn.h"
 
-/* Makes the guest's state resident / writes it back. Idempotent. */
-void x86_simd_load(struct x86_cpu *c);
-/* (x86_simd_spill: x86.h) */
+/*
+ * The CPU whose run loop is active on this thread, NULL outside x86_run(): the run loop sets it, the signal handler (signal.c)
+ * reads it.
+ */
+extern __thread struct x86_cpu *x86_current __attribute__((tls_model("initial-exec")));
+
+/* Makes the guest's state resident. Idempotent. (x86_simd_spill, which writes it back: x86.h) */
+void x86_simd_load_slow(struct x86_cpu *c);
+static inline void x86_simd_load(struct x86_cpu *c)
+{
+	if (unlikely(!c->simd_live))
+		x86_simd_load_slow(c);
+}
+
+/*
+ * Spills, and returns cpu->xsave with the components named in comps valid in memory and marked present, so that
+ * handlers may read and write them there. The next stub loads the image again.
+ */
+u8 *x86_simd_image(struct x86_cpu *c, u64 comps);
+
+/* XINUSE as XGETBV with ECX = 1 reports it, not yet masked by XCR0. */
+u64 x86_simd_xinuse(struct x86_cpu *c);
+
+/* What the host's CPUID and XCR0 say about extended state; constant once read. */
+#define X86_XCOMPS 8
+struct x86_xlayout {
+	u64 xcr0; /* supported by host and engine; 0: the host has no XSAVE and nothing of this file works */
+	u32 size; /* of the standard-format image */
+	u32 mxcsr_mask;
+	u32 off[X86_XCOMPS], len[X86_XCOMPS];
+	bool align64[X86_XCOMPS]; /* in the compacted format */
+};
+const struct x86_xlayout *x86_xlayout(void);
+
+#define X86_XCOMP_X87	 BIT(0)
+#define X86_XCOMP_SSE	 BIT(1)
+#define X86_XCOMP_AVX	 BIT(2)
+#define X86_XCOMP_AVX512 (BIT(5) | BIT(6) | BIT(7))
+
+/* Fields of the image. */
+#define X86_XS_FCW	  0
+#define X86_XS_FSW	  2
+#define X86_XS_FTW	  4
+#define X86_XS_FOP	  6
+#define X86_XS_FIP	  8
+#define X86_XS_FDP	  16
+#define X86_XS_MXCSR	  24
+#define X86_XS_MXCSR_MASK 28
+#define X86_XS_ST	  32
+#define X86_XS_XMM	  160
+#define X86_XS_BV	  512
+#define X86_XS_COMP_BV	  520
+#define X86_XS_EXTENDED	  576
+#define X86_FCW_INIT	  0x37f
+#define X86_MXCSR_INIT	  0x1f80
+#define X86_FIELD(p, at, type) (*(type *)((u8 *)(p) + (at)))
 
 /* Before calling anything outside the engine: libc, Zydis, the machine. */
 static inline void x86_door(struct x86_cpu *c)
@@ -35,8 +88,35 @@ int x86_native_create(struct x86_code *code);
 void x86_native_destroy(struct x86_code *code);
 
 /* #UD/#NM checks for an instruction of that family under the current CR0, CR4, XCR0. */
-enum x86_simd_kind { X86_KIND_INT, X86_KIND_X87, X86_KIND_MMX, X86_KIND_SSE, X86_KIND_AVX, X86_KIND_AVX512, X86_KIND_FWAIT };
+enum x86_simd_kind {
+	X86_KIND_INT,
+	X86_KIND_X87,
+	X86_KIND_MMX,
+	X86_KIND_SSE,
+	X86_KIND_AVX,
+	X86_KIND_AVX512,
+	X86_KIND_FWAIT,
+	X86_KIND_VEX_INT, /* BMI and the like: VEX-encoded, so not in real and virtual-8086 mode */
+};
 void x86_simd_check(struct x86_cpu *c, enum x86_simd_kind kind);
+
+/* Handlers that run a stub (op_native.c); x86_native_bind() chooses. Use of struct x86_insn's fields: see there. */
+enum x86_native_flags {
+	X86_N_WRITE = BIT(0), /* i->spare: the memory operand is written only */
+	X86_N_X87 = BIT(1),   /* i->imm is the FOP to record: x87, and not a control instruction */
+	X86_N_INIT = BIT(2),  /* FNINIT: clears the recorded pointers */
+};
+enum x86_native_mask {
+	X86_MASK_LANES, /* mask bit n guards lane n */
+	X86_MASK_FOLD,	/* broadcast: mask bit n guards lane n modulo the lanes in memory */
+	X86_MASK_PACK,	/* compress, expand: as many lanes as the mask has bits */
+};
+#define X86_NATIVE_MASK_STUB 16 /* a stub that returns the mask stands that many bytes before the stub proper */
+x86_op_fn x86_op_native, x86_op_native_load, x86_op_native_store, x86_op_native_rmw, x86_op_native_masked;
+x86_op_fn x86_op_nop;
+
+/* Executes a stub on the resident state. */
+u64 x86_native_call(struct x86_cpu *c, const void *stub, void *ptr);
 
 /* FNINIT/XRSTOR-init state into c->xsave, for reset. */
 void x86_simd_reset(struct x86_cpu *c);

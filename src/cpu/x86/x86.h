@@ -196,6 +196,7 @@ struct x86_cpu {
 	u64 dr[4], dr6, dr7;
 	struct x86_dtable gdt, idt;
 	u32 pkru;
+	struct { u64 ip, dp; u16 cs, ds, op; } x87; /* last x87 instruction, operand and opcode: FIP, FDP, FOP (simd.h) */
 	u32 shadow;	/* X86_SHADOW_*, in force only while rip == shadow_rip */
 	u64 shadow_rip;
 	bool smm, halted;
