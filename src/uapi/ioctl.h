@@ -44,7 +44,7 @@ struct uapi_ioctl {
 	u32 tail_size;	  /* bytes per tail entry, 0: no tail */
 	u32 count_offset; /* of the u32 entry counter inside the fixed struct */
 	u32 tail_max;	  /* more entries than this: tail_errno */
-	s32 tail_errno;	  /* usually -E2BIG */
+	s32 tail_errno;	  /* usually -E2BIG; 0: the handler sees tail_count == tail_max (KVM_GET_SUPPORTED_CPUID) */
 	const char *name;
 };
 
@@ -63,6 +63,9 @@ struct uapi_ioctl {
 	  .size = sizeof(type_) + UAPI_SIZE_OK(cmd_, type_), .tail_size = sizeof(entry_),          \
 	  .count_offset = offsetof(type_, counter_), .tail_max = (max_), .tail_errno = (errno_),   \
 	  .name = #cmd_ }
+
+/* The lookup index of a type's rows, built once per type. NULL: out of memory. */
+const struct uapi_index *uapi_index_get(const struct uapi_type *type);
 
 /*
  * Runs one ioctl on obj: finds the row (only the low 32 bits of cmd count), copies in, calls, copies out.

@@ -31,7 +31,14 @@ struct uapi_type {
 	 * after storing the address in *out, or a negative errno.
 	 */
 	int (*mmap)(struct uapi_object *obj, void *addr, size_t len, int prot, int flags, off_t off, void **out);
+	/*
+	 * The object also serves processes that inherited its fd by fork (/dev/kvm itself does). Without it their ioctls
+	 * are -EIO, as KVM answers when the address space is not the VM's.
+	 */
+	bool any_process;
 };
+
+struct uapi_index;
 
 /* Embedded first in each device object. Fields belong to object.c. */
 struct uapi_object {
@@ -40,6 +47,8 @@ struct uapi_object {
 	u64 dev, ino; /* the identity of the backing file */
 	struct uapi_object *hash_next;
 	u32 nr_fds;
+	u32 process; /* generation of the process that made it */
+	const struct uapi_index *index; /* of its type's ioctl rows */
 };
 
 /*
@@ -60,12 +69,19 @@ void uapi_put(struct uapi_object *obj);
 
 /*
  * What the shim reports of the client's fd traffic. All keep errno; cheap when fd is not ours.
- * closing: before close(fd) or before fd is overwritten by dup2/dup3; duped: after newfd became a copy of oldfd.
+ * closing: before close(fd); duped: after newfd became a copy of oldfd, whatever it was before; arrived: after fd came
+ * into the process by open, SCM_RIGHTS or pidfd_getfd (it may be one of ours, sent to itself).
  */
 void uapi_fd_closing(int fd);
+void uapi_fds_closing(unsigned int first, unsigned int last);
 void uapi_fd_duped(int oldfd, int newfd);
-/* In a forked child: objects stay reachable, but those that belong to the parent's threads answer -EIO like KVM's
- * mm check. Called by the shim's fork hook. */
+void uapi_fd_arrived(int fd);
+/* mmap(2) on an object's fd, by its type's rules. -errno. */
+int uapi_mmap(struct uapi_object *obj, int fd, void *addr, size_t len, int prot, int flags, off_t off, void **out);
+/*
+ * In a forked child: objects stay reachable, but those that belong to the parent's threads answer -EIO like KVM's
+ * mm check. Runs by itself after fork(2) (pthread_atfork) and at the latest on the child's first use of an object.
+ */
 void uapi_after_fork_child(void);
 /* True if the calling process is not the one that made obj. */
 bool uapi_foreign_process(const struct uapi_object *obj);

@@ -28,6 +28,17 @@ int uapi_signals_init(uapi_fault_fn *hook);
 void uapi_thread_enter(void (*after)(void *arg), void *arg);
 void uapi_thread_leave(void);
 
+/*
+ * pthread_sigmask(3) as the client means it. Once trampolines are installed SIGSEGV, SIGBUS and SIGFPE never stay blocked in
+ * the kernel, where a fault that meets its signal blocked kills the process; the client reads back what it set. -errno.
+ */
+int uapi_sigmask(int how, const sigset_t *set, sigset_t *old);
+
+/* The shim says so once: the client's sigaction family comes here, so our handlers stay where they were put. */
+void uapi_signals_interposed(void);
+/* Makes sure that this thread can take fault signals; false while no trampolines are installed. Async-signal-safe. */
+bool uapi_faults_caught(void);
+
 /* sigaction(2) as the client means it: reads and writes the table and, where needed, the kernel. 0 or -errno. */
 int uapi_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
 
