@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shared by mmu.c (tables, accessors) and walk.c (page tables) only.
+ */
+#ifndef AV_CPU_X86_MMU_PRIV_H
+#define AV_CPU_X86_MMU_PRIV_H
+
+#include "cpu/x86/mmu.h"
+
+/* Table numbers: set * 2 + (write ? 1 : 0). */
+enum x86_tlb_set { X86_SET_USER, X86_SET_KERNEL, X86_SET_ACCESS, X86_NR_SETS };
+#define X86_NR_TABLES (X86_NR_SETS * 2)
+
+/* What was filled into one table since it was last flushed. More than fits: count is X86_LOG_SIZE + 1. */
+#define X86_LOG_SIZE 1024
+struct x86_fill_log {
+	u32 count;
+	u16 index[X86_LOG_SIZE];
+};
+
+/* Which regions of the linear address space had an entry made from a large page, by hash: may say yes too often, never no. */
+struct x86_large_log {
+	u64 small[16]; /* 2 MiB and 4 MiB pages, by 4 MiB region */
+	u64 huge[4];   /* 1 GiB pages */
+};
+
+/* The walker's own translations of page-table pages. */
+#define X86_PHYS_SIZE 64
+struct x86_phys_page {
+	u64 key; /* guest-physical page | X86_PHYS_VALID | smm; 0: empty */
+	u8 *host;
+	u8 *attr;
+	bool writable;
+};
+#define X86_PHYS_VALID 2
+
+struct x86_mmu {
+	struct x86_tlb_entry table[X86_NR_TABLES][X86_TLB_SIZE];
+	/* Never filled: current while every access has to be looked at (alignment checks). */
+	struct x86_tlb_entry none[X86_TLB_SIZE];
+	struct x86_fill_log log[2][X86_NR_TABLES]; /* [global] */
+	struct x86_large_log large[2];		   /* [global] */
+	struct x86_phys_page phys[X86_PHYS_SIZE];
+	u8 set;
+	bool aligned; /* unaligned accesses raise #AC */
+};
+
+/* The host page behind a guest-physical one, for reading; NULL: no RAM. Good until the next call. */
+const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa);
+
+static inline bool x86_la_canonical(const struct x86_cpu *c, u64 la)
+{
+	u32 unused = c->cr4 & X86_CR4_LA57 ? 7 : 16;
+
+	return !(c->efer & X86_EFER_LMA) || (u64)((s64)(la << unused) >> unused) == la;
+}
+
+/* A store went to a page with predecoded code. */
+void x86_mmu_code_written(struct x86_cpu *c, u8 *host, u32 len);
+
+#endif
