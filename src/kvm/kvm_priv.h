@@ -71,6 +71,7 @@ struct kvm_vm {
 	bool clock_old_msr; /* the boot vCPU uses MSR_KVM_SYSTEM_TIME (0x12): its readers take no stable clock */
 	u64 wall_clock_msr;
 	u32 nr_mmu_pages; /* KVM_SET_NR_MMU_PAGES */
+	u32 max_vcpu_ids; /* KVM_CAP_MAX_VCPU_ID; 0: not set */
 };
 
 /* Things a vCPU has to do in its own thread before it runs again. Atomic bits in kvm_vcpu.todo; set, then kvm_vcpu_kick(). */
@@ -193,6 +194,7 @@ static inline bool kvm_irqchip_in_kernel(const struct kvm_vm *vm)
 
 /* coalesced.c: true if the write was queued in the ring. */
 bool kvm_coalesced_write(struct kvm_vm *vm, u64 addr, const void *data, u32 size, bool pio);
+void kvm_coalesced_destroy(struct kvm_vm *vm);
 
 /* clock.c: kvmclock. */
 /* The frequency of this host's TSC; measured once. */
