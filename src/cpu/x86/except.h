@@ -9,6 +9,8 @@
 
 #include "cpu/x86/x86.h"
 
+struct x86_insn;
+
 void __noreturn x86_raise(struct x86_cpu *c, u8 vector);
 void __noreturn x86_raise_err(struct x86_cpu *c, u8 vector, u32 error);
 /* Sets CR2 on delivery. */
@@ -28,7 +30,8 @@ void __noreturn x86_raise_db(struct x86_cpu *c, u64 dr6_bits);
 			x86_raise_err(c, vector, error);                                           \
 		}                                                                                  \
 	} while (0)
-extern __thread const char *x86_rule_text;
+/* initial-exec: the general model would call into ld.so, which may use SIMD registers. */
+extern __thread const char *x86_rule_text __attribute__((tls_model("initial-exec")));
 
 /*
  * Delivers an event at cpu->rip. For software interrupts and exceptions next_rip is what is pushed; else the current RIP. May itself raise; the run
@@ -41,7 +44,15 @@ void x86_deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool ha
  */
 bool x86_fault_merge(struct x86_cpu *c);
 
-/* Loads CS:RIP after a far transfer's checks are done; shared by deliver, iret, far jumps (op_far.c). */
+/* A hardware task switch was asked for: leaves with X86_EXIT_INTERNAL_ERROR, as this engine has none. */
+void __noreturn x86_task_switch(struct x86_cpu *c);
+
+/* op_far.c: IRET, IRETD and IRETQ by i->opsize. */
 const struct x86_insn *x86_iret(struct x86_cpu *c, const struct x86_insn *i);
+/*
+ * op_far.c: SYSCALL, whose single-step trap depends on TF after the instruction rather than before it: FMASK usually clears
+ * it, and a #DB on the kernel's first instruction, still on the user's stack, must not happen.
+ */
+const struct x86_insn *x86_op_syscall(struct x86_cpu *c, const struct x86_insn *i);
 
 #endif
