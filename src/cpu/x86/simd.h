@@ -67,6 +67,8 @@ const struct x86_xlayout *x86_xlayout(void);
 #define X86_XS_BV	  512
 #define X86_XS_COMP_BV	  520
 #define X86_XS_EXTENDED	  576
+/* host_xsave: the host's control words, then room for a whole image. */
+#define X86_SCRATCH	  64
 #define X86_FCW_INIT	  0x37f
 #define X86_MXCSR_INIT	  0x1f80
 #define X86_FIELD(p, at, type) (*(type *)((u8 *)(p) + (at)))
