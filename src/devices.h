@@ -19,5 +19,7 @@ struct av_device {
 const struct av_device *av_device_find(const char *path);
 /* Resolves path relative to dirfd as openat would, without system calls for absolute paths. */
 const struct av_device *av_device_find_at(int dirfd, const char *path);
+/* open(2) of that device: a new fd or a negative errno; what open's own flags ask for is seen to here. */
+int av_device_open(const struct av_device *dev, int oflags);
 
 #endif
