@@ -171,14 +171,6 @@ void __noreturn x86_pio_string_out_leave(struct x86_cpu *c, u16 port, u32 size, 
  * hands out the next queued write: true, cpu->exit filled, *why says how to leave. The request is set again while there are more.
  */
 bool x86_io_drain(struct x86_cpu *c, enum x86_exit_reason *why);
-/*
- * The VMM answered a read and the instruction has not been executed again yet: the run loop must execute it before it delivers
- * an event or honours X86_REQ_OUT, or the device's side effect would happen twice.
- */
-static inline bool x86_io_pending(const struct x86_cpu *c)
-{
-	return c->io.done > c->io.cursor || c->io.pio_count;
-}
 /* Leaves the run loop with this reason at the instruction boundary before cpu->insn (state unchanged). */
 void __noreturn x86_leave(struct x86_cpu *c, enum x86_exit_reason why);
 
