@@ -15,8 +15,6 @@
 #include <signal.h>
 #include <ucontext.h>
 
-__thread struct x86_cpu *x86_current __attribute__((tls_model("initial-exec")));
-
 /* Bounds of this object's own code, made by the linker. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char etext[] __attribute__((visibility("hidden")));

@@ -120,6 +120,25 @@ x86_op_fn x86_op_nop;
 /* Executes a stub on the resident state. */
 u64 x86_native_call(struct x86_cpu *c, const void *stub, void *ptr);
 
+/* Rows of x86_ops_simd that live in op_xsave.c, op_x87env.c and op_gather.c. */
+x86_op_fn x86_op_fnstenv, x86_op_fnsave, x86_op_fldenv, x86_op_frstor;
+bool x86_bind_xsave(const struct x86_decoded *d, struct x86_insn *i);
+x86_op_fn x86_op_gather;
+/* Operands of a gather or scatter, packed into i->imm. */
+struct x86_vsib {
+	u8 data, index, mask; /* register numbers */
+	u8 count;	      /* elements */
+	u8 elem, idx;	      /* bytes of an element, of an index */
+	bool evex, scatter;
+};
+_Static_assert(sizeof(struct x86_vsib) == 8, "fits struct x86_insn's imm");
+bool x86_bind_gather(const struct x86_decoded *d, struct x86_insn *i);
+
+/* Moves n bytes between the guest's memory and buf: pages that hit the TLB at once, the rest in pieces. Faults; writes only after probing all. */
+void x86_block_read(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 n);
+void x86_block_write(struct x86_cpu *c, u8 seg, u64 la, const void *buf, u32 n);
+void x86_block_probe(struct x86_cpu *c, u8 seg, u64 la, u32 n, bool write);
+
 /* FNINIT/XRSTOR-init state into c->xsave, for reset. */
 void x86_simd_reset(struct x86_cpu *c);
 int x86_simd_create(struct x86_cpu *c);
