@@ -93,7 +93,7 @@ int fixture_setup(void **state)
 	assert_int_equal(toy_create(&f->toy, RAM_SIZE), 0);
 	memset(&caught, 0, sizeof(caught));
 	f->next_table = 1 << 20;
-	f->feat = (struct x86_features){ .gbpages = true, .pse36 = true };
+	f->feat = (struct x86_features){.gbpages = true, .pse36 = true};
 	c->ops = &toy_ops;
 	c->m = &f->toy;
 	c->feat = &f->feat;
@@ -126,7 +126,8 @@ void fixture_paging(struct fixture *f, u32 levels, bool pae)
 	c->cr3 = f->next_table;
 	f->next_table += PAGE_SIZE;
 	c->cr0 |= X86_CR0_PG;
-	c->cr4 = (pae ? X86_CR4_PAE : 0) | (levels == 5 ? X86_CR4_LA57 : 0) | X86_CR4_PSE | X86_CR4_PGE;
+	c->cr4 = (pae ? X86_CR4_PAE : 0) | (levels == 5 ? X86_CR4_LA57 : 0) | X86_CR4_PSE |
+		 X86_CR4_PGE;
 	c->efer = pae ? X86_EFER_NXE : 0;
 	if (levels >= 4)
 		c->efer |= X86_EFER_LME | X86_EFER_LMA;

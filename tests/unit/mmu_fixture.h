@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A CPU without a run loop on the toy machine: page tables are built by hand, faults and leaves are caught and kept.
- * The engine's other files (exceptions, segments, code cache) are stubs in mmu_fixture.c.
+ * A CPU without a run loop on the toy machine: page tables are built by hand, faults and leaves are
+ * caught and kept. The engine's other files (exceptions, segments, code cache) are stubs in
+ * mmu_fixture.c.
  */
 #ifndef AV_TESTS_MMU_FIXTURE_H
 #define AV_TESTS_MMU_FIXTURE_H
@@ -14,6 +15,12 @@
 #include <stdarg.h>
 #include <string.h>
 #include <cmocka.h>
+
+/* clang forgets that __builtin_setjmp() returns twice and reuses the stack slots of locals that are
+ * needed after the second time. */
+#ifdef __clang__
+#pragma clang optimize off
+#endif
 
 #define RAM_SIZE (64ull << 20)
 #define MMIO	 0x80000000ull /* a guest-physical address without RAM */
@@ -45,9 +52,11 @@ extern struct caught caught;
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 
-/* Paging modes: tables empty, CR3 set, CPL 0, everything flushed. levels 2 without pae is 32-bit paging. */
+/* Paging modes: tables empty, CR3 set, CPL 0, everything flushed. levels 2 without pae is 32-bit
+ * paging. */
 void fixture_paging(struct fixture *f, u32 levels, bool pae);
-/* Maps la to gpa by an entry with these flags at that level; upper levels are present, writable and user. Returns the entry's gpa. */
+/* Maps la to gpa by an entry with these flags at that level; upper levels are present, writable and
+ * user. Returns the entry's gpa. */
 u64 fixture_map(struct fixture *f, u64 la, u64 gpa, u64 flags, u32 level);
 u64 fixture_entry(struct fixture *f, u64 at);
 void fixture_set_cpl(struct fixture *f, u8 cpl);

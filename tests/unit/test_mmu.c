@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The memory side of the CPU: walker, TLB and its flushes, accessors, device accesses, port permissions.
+ * The memory side of the CPU: walker, TLB and its flushes, accessors, device accesses, port
+ * permissions.
  */
 #include "mmu_fixture.h"
 #include "cpu/x86/port.h"
@@ -38,7 +39,8 @@ static void test_empty_tags(void **state)
 {
 	struct fixture *f = *state;
 	struct x86_cpu *c = &f->cpu;
-	static const u64 high[] = { 0, 1ull << 24, 1ull << 47, 0xffff800000000000, 0xffffffffff000000 };
+	static const u64 high[] = {0, 1ull << 24, 1ull << 47, 0xffff800000000000,
+				   0xffffffffff000000};
 
 	for (u32 i = 0; i < X86_TLB_SIZE; i++)
 		for (u32 h = 0; h < ARRAY_SIZE(high); h++) {
@@ -82,37 +84,37 @@ static void test_rights(void **state)
 		u8 kind;
 		int error; /* -1: allowed */
 	} rows[] = {
-		{ P | W, 0, 0, READ, -1 },
-		{ P | W, 0, 0, WRITE, -1 },
-		{ P | W, 3, 0, READ, 0x5 },
-		{ P | W, 3, 0, WRITE, 0x7 },
-		{ P | W, 3, 0, FETCH, 0x15 },
-		{ P | W, 3, 0, SYS, -1 },
-		{ P | W | U, 3, 0, WRITE, -1 },
-		{ P | W | U, 2, 0, WRITE, -1 },
-		{ P | U, 3, 0, READ, -1 },
-		{ P | U, 3, 0, WRITE, 0x7 },
-		{ P | U, 3, NOWP, WRITE, 0x7 },
-		{ P | U, 0, 0, WRITE, 0x3 },
-		{ P | U, 0, NOWP, WRITE, -1 },
-		{ P, 0, NOWP, WRITE, -1 },
-		{ W | U, 3, 0, READ, 0x4 },
-		{ W | U, 0, 0, WRITE, 0x2 },
-		{ W | U, 0, 0, FETCH, 0x10 },
-		{ P | W | U | NX, 3, 0, FETCH, 0x15 },
-		{ P | W | U | NX, 3, 0, READ, -1 },
-		{ P | W | NX, 0, 0, FETCH, 0x11 },
-		{ P | W | U, 0, 0, FETCH, -1 },
-		{ P | W | U, 0, SMEP, FETCH, 0x11 },
-		{ P | W | U, 3, SMEP, FETCH, -1 },
-		{ P | W | U, 0, SMAP, READ, 0x1 },
-		{ P | W | U, 0, SMAP, WRITE, 0x3 },
-		{ P | W | U, 0, SMAP | AC, WRITE, -1 },
-		{ P | W | U, 0, SMAP | AC, SYS, 0x1 },
-		{ P | W | U, 3, SMAP, SYS, 0x1 },
-		{ P | W | U, 3, SMAP, WRITE, -1 },
-		{ P | W | U, 0, SMAP, FETCH, -1 },
-		{ P | W, 0, SMAP, WRITE, -1 },
+		{P | W, 0, 0, READ, -1},
+		{P | W, 0, 0, WRITE, -1},
+		{P | W, 3, 0, READ, 0x5},
+		{P | W, 3, 0, WRITE, 0x7},
+		{P | W, 3, 0, FETCH, 0x15},
+		{P | W, 3, 0, SYS, -1},
+		{P | W | U, 3, 0, WRITE, -1},
+		{P | W | U, 2, 0, WRITE, -1},
+		{P | U, 3, 0, READ, -1},
+		{P | U, 3, 0, WRITE, 0x7},
+		{P | U, 3, NOWP, WRITE, 0x7},
+		{P | U, 0, 0, WRITE, 0x3},
+		{P | U, 0, NOWP, WRITE, -1},
+		{P, 0, NOWP, WRITE, -1},
+		{W | U, 3, 0, READ, 0x4},
+		{W | U, 0, 0, WRITE, 0x2},
+		{W | U, 0, 0, FETCH, 0x10},
+		{P | W | U | NX, 3, 0, FETCH, 0x15},
+		{P | W | U | NX, 3, 0, READ, -1},
+		{P | W | NX, 0, 0, FETCH, 0x11},
+		{P | W | U, 0, 0, FETCH, -1},
+		{P | W | U, 0, SMEP, FETCH, 0x11},
+		{P | W | U, 3, SMEP, FETCH, -1},
+		{P | W | U, 0, SMAP, READ, 0x1},
+		{P | W | U, 0, SMAP, WRITE, 0x3},
+		{P | W | U, 0, SMAP | AC, WRITE, -1},
+		{P | W | U, 0, SMAP | AC, SYS, 0x1},
+		{P | W | U, 3, SMAP, SYS, 0x1},
+		{P | W | U, 3, SMAP, WRITE, -1},
+		{P | W | U, 0, SMAP, FETCH, -1},
+		{P | W, 0, SMAP, WRITE, -1},
 	};
 	u64 la = 0x7f0000000000, at;
 
@@ -121,7 +123,8 @@ static void test_rights(void **state)
 	for (u32 k = 0; k < ARRAY_SIZE(rows); k++) {
 		*ram64(f, at) = DATA | rows[k].flags;
 		c->cr4 &= ~(X86_CR4_SMAP | X86_CR4_SMEP);
-		c->cr4 |= (rows[k].mode & SMAP ? X86_CR4_SMAP : 0) | (rows[k].mode & SMEP ? X86_CR4_SMEP : 0);
+		c->cr4 |= (rows[k].mode & SMAP ? X86_CR4_SMAP : 0) |
+			  (rows[k].mode & SMEP ? X86_CR4_SMEP : 0);
 		c->cr0 = (c->cr0 & ~X86_CR0_WP) | (rows[k].mode & NOWP ? 0 : X86_CR0_WP);
 		c->rflags = rows[k].mode & AC ? X86_FLAG_AC : 0;
 		fixture_set_cpl(f, rows[k].cpl);
@@ -130,9 +133,10 @@ static void test_rights(void **state)
 		for (u32 round = 0; round < 2; round++) {
 			bool ok = RUN(f, do_access(c, rows[k].kind, la));
 
-			if (ok != (rows[k].error < 0) || (!ok && (int)caught.error != rows[k].error))
-				fail_msg("row %u round %u: ok %d error %x, expected %x", k, round, ok, caught.error,
-					 (u32)rows[k].error);
+			if (ok != (rows[k].error < 0) ||
+			    (!ok && (int)caught.error != rows[k].error))
+				fail_msg("row %u round %u: ok %d error %x, expected %x", k, round,
+					 ok, caught.error, (u32)rows[k].error);
 		}
 	}
 }
@@ -505,7 +509,8 @@ static void test_flush_overflow(void **state)
 
 	fixture_paging(f, 4, true);
 	for (u32 k = 0; k < 3000; k++)
-		fixture_map(f, 0x40000000 + k * 0x1000ull, DATA + k * 0x1000ull, P | W | (k & 1 ? G : 0), 1);
+		fixture_map(f, 0x40000000 + k * 0x1000ull, DATA + k * 0x1000ull,
+			    P | W | (k & 1 ? G : 0), 1);
 	for (u32 k = 0; k < 3000; k++)
 		assert_true(RUN(f, x86_st8(c, X86_DS, 0x40000000 + k * 0x1000ull, 1)));
 	for (u32 k = 0; k < 3000; k++)
@@ -717,7 +722,8 @@ static void test_mmio_answered_inside(void **state)
 	assert_false(x86_io_drain(c, &why));
 }
 
-/* An instruction with two device reads of which the first is answered inside, the second by the VMM. */
+/* An instruction with two device reads of which the first is answered inside, the second by the
+ * VMM. */
 static void mixed_reads(struct x86_cpu *c, struct toy *t, u64 *a, u64 *b)
 {
 	t->answer = MACHINE_DONE;
@@ -732,7 +738,7 @@ static void test_mmio_reexecuted(void **state)
 	struct x86_cpu *c = &f->cpu;
 	enum x86_exit_reason why;
 	u64 a = 0, b = 0;
-	u8 answer[8] = { 0x78, 0x56, 0x34, 0x12 };
+	u8 answer[8] = {0x78, 0x56, 0x34, 0x12};
 
 	f->toy.value = 7;
 	f->toy.step = 1;
@@ -807,7 +813,7 @@ static void test_mmio_write_then_read(void **state)
 	struct fixture *f = *state;
 	struct x86_cpu *c = &f->cpu;
 	enum x86_exit_reason why;
-	u8 answer[8] = { 0 };
+	u8 answer[8] = {0};
 
 	f->toy.answer = MACHINE_USER;
 	assert_leave(f, write_then_read(c), X86_EXIT_MMIO);
@@ -846,7 +852,8 @@ static void test_ports(void **state)
 	assert_false(x86_io_drain(c, &why));
 	f->toy.answer = MACHINE_USER;
 	assert_leave(f, x86_pio_read(c, 0x1f0, &v, 2), X86_EXIT_IO);
-	assert_true(c->exit.io.port == 0x1f0 && c->exit.io.size == 2 && c->exit.io.count == 1 && !c->exit.io.write);
+	assert_true(c->exit.io.port == 0x1f0 && c->exit.io.size == 2 && c->exit.io.count == 1 &&
+		    !c->exit.io.write);
 	memcpy(f->pio_page, "\x34\x12", 2);
 	x86_complete_io(c);
 	assert_true(RUN(f, x86_pio_read(c, 0x1f0, &v, 2)));
@@ -855,7 +862,8 @@ static void test_ports(void **state)
 	assert_true(RUN(f, x86_pio_write(c, 0xcf8, &v, 4)));
 	assert_true(x86_io_drain(c, &why));
 	assert_int_equal(why, X86_EXIT_IO);
-	assert_true(c->exit.io.port == 0xcf8 && c->exit.io.size == 4 && c->exit.io.count == 1 && c->exit.io.write);
+	assert_true(c->exit.io.port == 0xcf8 && c->exit.io.size == 4 && c->exit.io.count == 1 &&
+		    c->exit.io.write);
 	assert_memory_equal(f->pio_page, &v, 4);
 	x86_complete_io(c);
 	assert_int_equal(c->io.done, 0);

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool toy_page(void *m, u64 gpa, enum machine_access access, bool smm, struct machine_page *out)
+static bool toy_page(void *m, u64 gpa, enum machine_access access, bool smm,
+		     struct machine_page *out)
 {
 	struct toy *t = m;
 
@@ -31,12 +32,13 @@ static void toy_dirty(void *m, u64 gpa, bool smm)
 		t->dirty[gpa >> PAGE_SHIFT]++;
 }
 
-static enum machine_io toy_device(struct toy *t, u64 addr, void *data, u32 size, bool write, bool pio)
+static enum machine_io toy_device(struct toy *t, u64 addr, void *data, u32 size, bool write,
+				  bool pio)
 {
 	struct toy_access *a = &t->log[t->nlog % TOY_MAX_ACCESSES];
 
 	t->nlog++;
-	*a = (struct toy_access){ .addr = addr, .size = size, .write = write, .pio = pio };
+	*a = (struct toy_access){.addr = addr, .size = size, .write = write, .pio = pio};
 	if (write) {
 		memcpy(&a->data, data, size);
 	} else if (t->answer == MACHINE_DONE) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A machine for the CPU's unit tests: RAM at 0, one read-only window in it, and devices everywhere else that remember
- * what was done to them and answer as the test says.
+ * A machine for the CPU's unit tests: RAM at 0, one read-only window in it, and devices everywhere
+ * else that remember what was done to them and answer as the test says.
  */
 #ifndef AV_TESTS_TOY_MACHINE_H
 #define AV_TESTS_TOY_MACHINE_H
@@ -20,8 +20,8 @@ struct toy_access {
 struct toy {
 	u8 *ram;
 	u64 ram_size;
-	u8 *attr;  /* a byte per page of RAM */
-	u8 *dirty; /* a byte per page of RAM: how often it was marked, saturating */
+	u8 *attr;	   /* a byte per page of RAM */
+	u8 *dirty;	   /* a byte per page of RAM: how often it was marked, saturating */
 	u64 rom, rom_size; /* the read-only window */
 	u32 pages;	   /* calls of page() */
 
@@ -36,7 +36,8 @@ struct toy {
 	u8 cr8;
 	u32 purges, stops, resumes;
 	bool stopped;
-	void (*on_stop)(struct toy *t); /* called while the world is stopped, as if others had run just before */
+	void (*on_stop)(struct toy *t); /* called while the world is stopped, as if others had run
+					   just before */
 	u32 last_msr;
 	u64 msr_value;
 	int msr_error;

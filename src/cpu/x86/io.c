@@ -4,9 +4,10 @@
  *
  * Engine file. Knows nothing of address translation nor of what is behind an address.
  *
- * An instruction that reads from a device the VMM keeps is executed more than once: a read without an answer leaves the run loop with
- * the guest's state unchanged, the answer is recorded as a fragment, and the instruction starts again, finding its earlier
- * reads, also those answered inside the library, in the record. Writes have no answer: they are done at once inside the library, or
+ * An instruction that reads from a device the VMM keeps is executed more than once: a read without
+ * an answer leaves the run loop with the guest's state unchanged, the answer is recorded as a
+ * fragment, and the instruction starts again, finding its earlier reads, also those answered inside
+ * the library, in the record. Writes have no answer: they are done at once inside the library, or
  * queued and handed out one exit each after the instruction has completed (x86_io_drain).
  */
 #include "cpu/x86/except.h"
@@ -25,7 +26,8 @@ static void __noreturn io_leave(struct x86_cpu *c, enum x86_exit_reason why)
 
 void x86_leave(struct x86_cpu *c, enum x86_exit_reason why)
 {
-	/* Executed again from the start, the instruction will use its recorded reads and queue its writes anew. */
+	/* Executed again from the start, the instruction will use its recorded reads and queue its
+	 * writes anew. */
 	c->io.cursor = 0;
 	c->io.nwrites = c->io.wcursor = 0;
 	c->fault.leave = true;
@@ -54,7 +56,8 @@ static const struct x86_frag *frag_find(struct x86_cpu *c, u64 addr, u32 size, b
 		c->io.cursor++;
 		return f;
 	}
-	/* The VMM moved the CPU elsewhere or changed an address: what follows was another instruction's. */
+	/* The VMM moved the CPU elsewhere or changed an address: what follows was another
+	 * instruction's. */
 	c->io.done = c->io.cursor;
 	return NULL;
 }
@@ -264,6 +267,7 @@ void x86_complete_io(struct x86_cpu *c)
 		c->io.pio_used = 0;
 		c->io.pio_count = c->exit.io.count;
 	} else if (c->io.done < X86_MAX_FRAGS) {
-		frag_set(&c->io.read[c->io.done++], c->exit.io.port, c->exit.io.size, true, c->pio_data);
+		frag_set(&c->io.read[c->io.done++], c->exit.io.port, c->exit.io.size, true,
+			 c->pio_data);
 	}
 }

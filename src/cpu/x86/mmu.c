@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * The software TLB: its tables, fills, flushes, and the slow paths of all accesses to linear memory.
+ * The software TLB: its tables, fills, flushes, and the slow paths of all accesses to linear
+ * memory.
  *
- * Engine file. Knows page tables only as x86_walk()'s answer and devices only as io.c. What an instruction does with the bytes is
- * not known here.
+ * Engine file. Knows page tables only as x86_walk()'s answer and devices only as io.c. What an
+ * instruction does with the bytes is not known here.
  *
- * An empty entry is one whose tag differs from every address that selects it in bit 12 or above. Zeroed memory is such an entry
- * everywhere but at index 0, so tables come from mmap untouched.
+ * An empty entry is one whose tag differs from every address that selects it in bit 12 or above.
+ * Zeroed memory is such an entry everywhere but at index 0, so tables come from mmap untouched.
  */
 #include "cpu/x86/mmu_priv.h"
 #include "cpu/x86/code.h"
@@ -18,9 +19,9 @@
 
 /* Whose access it is: chooses table, error code and SMAP's rule. */
 struct access {
-	u8 set;	  /* enum x86_tlb_set */
-	u8 seg;	  /* for #GP or #SS */
-	u32 walk; /* X86_WALK_* */
+	u8 set;	    /* enum x86_tlb_set */
+	u8 seg;	    /* for #GP or #SS */
+	u32 walk;   /* X86_WALK_* */
 	bool wraps; /* linear addresses have 32 bits */
 };
 
@@ -34,7 +35,8 @@ typedef u16 __attribute__((may_alias, aligned(1))) u16_any;
 typedef u32 __attribute__((may_alias, aligned(1))) u32_any;
 typedef u64 __attribute__((may_alias, aligned(1))) u64_any;
 
-/* Guest memory to and from a buffer. Sizes that the guest may rely on to be atomic move in one piece. */
+/* Guest memory to and from a buffer. Sizes that the guest may rely on to be atomic move in one
+ * piece. */
 static void ram_move(void *dst, const void *src, u32 size)
 {
 	switch (size) {
@@ -146,7 +148,8 @@ void x86_tlb_flush_nonglobal(struct x86_cpu *c)
 	c->stats[X86_STAT_TLB_FLUSHES]++;
 }
 
-/* Drops the entries of the 4 MiB around la, which hold all that one large page may have been cut into. */
+/* Drops the entries of the 4 MiB around la, which hold all that one large page may have been cut
+ * into. */
 static void region_clear(struct x86_mmu *mmu, u64 la)
 {
 	u32 first = (la >> PAGE_SHIFT) & (X86_TLB_SIZE - 1) & ~1023u;
@@ -193,8 +196,8 @@ void x86_tlb_purge_writes(struct x86_cpu *c)
 
 void x86_tlb_flush_user(struct x86_cpu *c)
 {
-	static const u8 tables[] = { X86_SET_USER * 2, X86_SET_USER * 2 + 1, X86_SET_ACCESS * 2,
-				     X86_SET_ACCESS * 2 + 1 };
+	static const u8 tables[] = {X86_SET_USER * 2, X86_SET_USER * 2 + 1, X86_SET_ACCESS * 2,
+				    X86_SET_ACCESS * 2 + 1};
 
 	for (u32 k = 0; k < ARRAY_SIZE(tables); k++) {
 		log_clear(c->mmu, tables[k], false);
@@ -220,7 +223,8 @@ void x86_mmu_select(struct x86_cpu *c)
 
 int x86_mmu_create(struct x86_cpu *c)
 {
-	struct x86_mmu *mmu = mmap(NULL, sizeof(*mmu), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct x86_mmu *mmu = mmap(NULL, sizeof(*mmu), PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (mmu == MAP_FAILED)
 		return -ENOMEM;
@@ -249,8 +253,10 @@ static void __noreturn trouble_raise(struct x86_cpu *c, const struct trouble *t)
 	x86_raise_err(c, t->vector, 0);
 }
 
-/* Finds where [la, la+len), which lies in one page, is; enters it into the TLB if that is allowed. */
-static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len, struct x86_part *p, struct trouble *t)
+/* Finds where [la, la+len), which lies in one page, is; enters it into the TLB if that is allowed.
+ */
+static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len,
+		      struct x86_part *p, struct trouble *t)
 {
 	bool write = a->walk & X86_WALK_WRITE;
 	struct x86_mmu *mmu = c->mmu;
@@ -285,10 +291,12 @@ static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len
 		return true;
 	}
 	/*
-	 * Against a decoder on another CPU: it marks CODE and purges if it finds WFILLED. One of the two sees the other's mark,
-	 * as both are set in the same byte by atomic operations that return the old value.
+	 * Against a decoder on another CPU: it marks CODE and purges if it finds WFILLED. One of
+	 * the two sees the other's mark, as both are set in the same byte by atomic operations that
+	 * return the old value.
 	 */
-	if (write && (__atomic_fetch_or(m.attr, MACHINE_ATTR_WFILLED, __ATOMIC_SEQ_CST) & MACHINE_ATTR_CODE)) {
+	if (write && (__atomic_fetch_or(m.attr, MACHINE_ATTR_WFILLED, __ATOMIC_SEQ_CST) &
+		      MACHINE_ATTR_CODE)) {
 		p->code = true;
 		return true;
 	}
@@ -301,8 +309,10 @@ static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len
 	return true;
 }
 
-/* All parts are found before anything is moved. size is at most a page. Returns how many there are, 0: trouble. */
-static u32 parts_find(struct x86_cpu *c, const struct access *a, u64 la, u32 size, struct x86_part *p, struct trouble *t)
+/* All parts are found before anything is moved. size is at most a page. Returns how many there are,
+ * 0: trouble. */
+static u32 parts_find(struct x86_cpu *c, const struct access *a, u64 la, u32 size,
+		      struct x86_part *p, struct trouble *t)
 {
 	u32 first = MIN(size, (u32)(PAGE_SIZE - (la & ~PAGE_MASK)));
 	u64 next = la + first;
@@ -316,7 +326,8 @@ static u32 parts_find(struct x86_cpu *c, const struct access *a, u64 la, u32 siz
 	return part_find(c, a, next, size - first, p + 1, t) ? 2 : 0;
 }
 
-static u32 parts_get(struct x86_cpu *c, const struct access *a, u64 la, u32 size, struct x86_part *p)
+static u32 parts_get(struct x86_cpu *c, const struct access *a, u64 la, u32 size,
+		     struct x86_part *p)
 {
 	struct trouble t;
 	u32 n = parts_find(c, a, la, size, p, &t);
@@ -438,8 +449,9 @@ void x86_sys_write(struct x86_cpu *c, u64 la, const void *buf, u32 size)
 /* ---- read-modify-write ---- */
 
 /*
- * Two pages and LOCK: nobody else may execute between the read and the write. While this CPU waits for the others it may serve a
- * flush of its own, so the parts are looked up again. False: not plain memory after all, the world runs.
+ * Two pages and LOCK: nobody else may execute between the read and the write. While this CPU waits
+ * for the others it may serve a flush of its own, so the parts are looked up again. False: not
+ * plain memory after all, the world runs.
  */
 static bool lock_parts(struct x86_cpu *c, const struct access *a, struct x86_rmw *w)
 {

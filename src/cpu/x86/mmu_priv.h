@@ -11,14 +11,16 @@
 enum x86_tlb_set { X86_SET_USER, X86_SET_KERNEL, X86_SET_ACCESS, X86_NR_SETS };
 #define X86_NR_TABLES (X86_NR_SETS * 2)
 
-/* What was filled into one table since it was last flushed. More than fits: count is X86_LOG_SIZE + 1. */
+/* What was filled into one table since it was last flushed. More than fits: count is X86_LOG_SIZE
+ * + 1. */
 #define X86_LOG_SIZE 1024
 struct x86_fill_log {
 	u32 count;
 	u16 index[X86_LOG_SIZE];
 };
 
-/* Which regions of the linear address space had an entry made from a large page, by hash: may say yes too often, never no. */
+/* Which regions of the linear address space had an entry made from a large page, by hash: may say
+ * yes too often, never no. */
 struct x86_large_log {
 	u64 small[16]; /* 2 MiB and 4 MiB pages, by 4 MiB region */
 	u64 huge[4];   /* 1 GiB pages */
@@ -45,7 +47,8 @@ struct x86_mmu {
 	bool aligned; /* unaligned accesses raise #AC */
 };
 
-/* The host page behind a guest-physical one, for reading; NULL: no RAM. Good until the next call. */
+/* The host page behind a guest-physical one, for reading; NULL: no RAM. Good until the next call.
+ */
 const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa);
 
 static inline bool x86_la_canonical(const struct x86_cpu *c, u64 la)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * String instructions: MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS, with every prefix, operand and address size.
+ * String instructions: MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS, with every prefix, operand and
+ * address size.
  *
- * Engine file. With REP, what lies in one page on each side is one step, done by the host's own instruction on host addresses: element
- * order, overlaps and aliased pages then behave as on hardware. Registers are brought up to date after each step, so that
- * a fault in the next one, or a request served in between, finds them as the architecture wants.
+ * Engine file. With REP, what lies in one page on each side is one step, done by the host's own
+ * instruction on host addresses: element order, overlaps and aliased pages then behave as on
+ * hardware. Registers are brought up to date after each step, so that a fault in the next one, or a
+ * request served in between, finds them as the architecture wants.
  */
 #include "cpu/x86/except.h"
 #include "cpu/x86/port.h"
@@ -14,7 +16,7 @@
 
 /* What a step came to. */
 struct step {
-	u64 done; /* elements */
+	u64 done;  /* elements */
 	bool stop; /* CMPS, SCAS: the condition of REPE or REPNE ended the loop */
 };
 
@@ -44,7 +46,8 @@ static void index_advance(struct x86_cpu *c, const struct x86_insn *i, u8 reg, u
 	x86_set_reg(c, (u8)(reg * 8), i->asize, backward(c) ? v - by : v + by);
 }
 
-/* How many bytes from ea on can be walked through before the offset wraps or the segment ends; at least 1. */
+/* How many bytes from ea on can be walked through before the offset wraps or the segment ends; at
+ * least 1. */
 static u64 segment_left(const struct x86_cpu *c, const struct x86_insn *i, u8 seg, u64 ea)
 {
 	const struct x86_seg *s = &c->seg[seg];
@@ -60,16 +63,19 @@ static u64 segment_left(const struct x86_cpu *c, const struct x86_insn *i, u8 se
 }
 
 /*
- * Host memory for up to *n elements at seg:reg, lowering *n to what fits; NULL: one element by the accessors. Checks and faults
- * as the first element's access would. code as in x86_span_store(), NULL for reading.
+ * Host memory for up to *n elements at seg:reg, lowering *n to what fits; NULL: one element by the
+ * accessors. Checks and faults as the first element's access would. code as in x86_span_store(),
+ * NULL for reading.
  */
-static u8 *elements(struct x86_cpu *c, const struct x86_insn *i, u8 seg, u8 reg, u32 size, bool *code, u64 *n)
+static u8 *elements(struct x86_cpu *c, const struct x86_insn *i, u8 seg, u8 reg, u32 size,
+		    bool *code, u64 *n)
 {
 	u64 ea = index_get(c, i, reg), la = x86_linear(c, seg, ea, size, code), left;
 	u32 bytes;
 	u8 *host;
 
-	host = code ? x86_span_store(c, seg, la, &bytes, code) : x86_span(c, seg, la, false, &bytes);
+	host = code ? x86_span_store(c, seg, la, &bytes, code)
+		    : x86_span(c, seg, la, false, &bytes);
 	if (!host)
 		return NULL;
 	left = segment_left(c, i, seg, ea);
@@ -161,9 +167,11 @@ static u64 host_cmps(const u8 *a, const u8 *b, u64 n, u32 size, bool while_equal
 	u64 f;
 
 	if (while_equal)
-		SIZES(size, CMPS("repe", "b"), CMPS("repe", "w"), CMPS("repe", "l"), CMPS("repe", "q"))
+		SIZES(size, CMPS("repe", "b"), CMPS("repe", "w"), CMPS("repe", "l"),
+		      CMPS("repe", "q"))
 	else
-		SIZES(size, CMPS("repne", "b"), CMPS("repne", "w"), CMPS("repne", "l"), CMPS("repne", "q"))
+		SIZES(size, CMPS("repne", "b"), CMPS("repne", "w"), CMPS("repne", "l"),
+		      CMPS("repne", "q"))
 	*flags = (u16)f;
 	return n;
 }
@@ -176,9 +184,11 @@ static u64 host_cmps(const u8 *a, const u8 *b, u64 n, u32 size, bool while_equal
 static u64 host_scas(u64 v, const u8 *b, u64 n, u32 size, bool while_equal, u16 *flags)
 {
 	if (while_equal)
-		SIZES(size, SCAS("repe", "b"), SCAS("repe", "w"), SCAS("repe", "l"), SCAS("repe", "q"))
+		SIZES(size, SCAS("repe", "b"), SCAS("repe", "w"), SCAS("repe", "l"),
+		      SCAS("repe", "q"))
 	else
-		SIZES(size, SCAS("repne", "b"), SCAS("repne", "w"), SCAS("repne", "l"), SCAS("repne", "q"))
+		SIZES(size, SCAS("repne", "b"), SCAS("repne", "w"), SCAS("repne", "l"),
+		      SCAS("repne", "q"))
 	*flags = (u16)v;
 	return n;
 }
@@ -208,7 +218,7 @@ static struct step movs_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 moved:
 	index_advance(c, i, X86_RSI, size, n);
 	index_advance(c, i, X86_RDI, size, n);
-	return (struct step){ .done = n };
+	return (struct step){.done = n};
 }
 
 static struct step stos_step(struct x86_cpu *c, const struct x86_insn *i, u32 size, u64 n)
@@ -225,14 +235,14 @@ static struct step stos_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 		store(c, X86_ES, destination(c, i, size, true), size, c->gpr[X86_RAX]);
 	}
 	index_advance(c, i, X86_RDI, size, n);
-	return (struct step){ .done = n };
+	return (struct step){.done = n};
 }
 
 static struct step lods_step(struct x86_cpu *c, const struct x86_insn *i, u32 size, u64 n)
 {
 	x86_set_reg(c, X86_RAX * 8, (u8)size, source(c, i, size));
 	index_advance(c, i, X86_RSI, size, 1);
-	return (struct step){ .done = 1 };
+	return (struct step){.done = 1};
 }
 
 static bool loop_ends(const struct x86_cpu *c, const struct x86_insn *i)
@@ -262,13 +272,14 @@ static struct step cmps_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 	n -= host_cmps(a, b, n, size, equal, &c->aflags);
 	index_advance(c, i, X86_RSI, size, n);
 	index_advance(c, i, X86_RDI, size, n);
-	return (struct step){ .done = n, .stop = loop_ends(c, i) };
+	return (struct step){.done = n, .stop = loop_ends(c, i)};
 }
 
 static struct step scas_step(struct x86_cpu *c, const struct x86_insn *i, u32 size, u64 n)
 {
 	bool equal = !(i->flags & X86_I_REPNE);
-	const u8 *b = n > 1 && !backward(c) ? elements(c, i, X86_ES, X86_RDI, size, NULL, &n) : NULL;
+	const u8 *b =
+		n > 1 && !backward(c) ? elements(c, i, X86_ES, X86_RDI, size, NULL, &n) : NULL;
 	u64 v;
 
 	if (!b) {
@@ -278,11 +289,13 @@ static struct step scas_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 	}
 	n -= host_scas(c->gpr[X86_RAX], b, n, size, equal, &c->aflags);
 	index_advance(c, i, X86_RDI, size, n);
-	return (struct step){ .done = n, .stop = loop_ends(c, i) };
+	return (struct step){.done = n, .stop = loop_ends(c, i)};
 }
 
-/* The most elements that one port exit may carry: they must not leave the page that the first one lies in. */
-static u32 port_batch(struct x86_cpu *c, const struct x86_insn *i, u8 seg, u8 reg, u32 size, u64 la, u64 n)
+/* The most elements that one port exit may carry: they must not leave the page that the first one
+ * lies in. */
+static u32 port_batch(struct x86_cpu *c, const struct x86_insn *i, u8 seg, u8 reg, u32 size, u64 la,
+		      u64 n)
 {
 	u64 left = segment_left(c, i, seg, index_get(c, i, reg));
 
@@ -300,18 +313,19 @@ static struct step ins_step(struct x86_cpu *c, const struct x86_insn *i, u32 siz
 	x86_pio_string_in(c, port, &v, size, port_batch(c, i, X86_ES, X86_RDI, size, la, n));
 	store(c, X86_ES, la, size, v);
 	index_advance(c, i, X86_RDI, size, 1);
-	return (struct step){ .done = 1 };
+	return (struct step){.done = 1};
 }
 
 static struct step outs_step(struct x86_cpu *c, const struct x86_insn *i, u32 size, u64 n)
 {
 	u16 port = (u16)c->gpr[X86_RDX];
-	u64 la = x86_linear(c, i->seg, index_get(c, i, X86_RSI), size, false), v = load(c, i->seg, la, size), k = 1;
+	u64 la = x86_linear(c, i->seg, index_get(c, i, X86_RSI), size, false),
+	    v = load(c, i->seg, la, size), k = 1;
 
 	if (!repeats(i)) {
 		x86_pio_write(c, port, &v, size);
 		index_advance(c, i, X86_RSI, size, 1);
-		return (struct step){ .done = 1 };
+		return (struct step){.done = 1};
 	}
 	if (!x86_pio_string_out_now(c, port, &v, size)) {
 		u32 bytes, batch = port_batch(c, i, i->seg, X86_RSI, size, la, n);
@@ -327,7 +341,7 @@ static struct step outs_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 		x86_pio_string_out_leave(c, port, size, (u32)k);
 	}
 	index_advance(c, i, X86_RSI, size, 1);
-	return (struct step){ .done = 1 };
+	return (struct step){.done = 1};
 }
 
 /* ---- repetition ---- */
@@ -348,7 +362,8 @@ string_op(struct x86_cpu *c, const struct x86_insn *i, step_fn *step, u32 size)
 		x86_set_reg(c, X86_RCX * 8, i->asize, n - s.done);
 		if (s.stop || n == s.done)
 			break;
-		/* An element is an instruction of its own to the devices, but an answer of several is used up first. */
+		/* An element is an instruction of its own to the devices, but an answer of several
+		 * is used up first. */
 		if (c->io.pio_count)
 			continue;
 		if (single || READ_ONCE(c->req))
@@ -395,26 +410,27 @@ static const struct {
 	u16 mnemonic;
 	x86_op_fn *fn;
 } handlers[] = {
-	{ ZYDIS_MNEMONIC_MOVSB, movsb }, { ZYDIS_MNEMONIC_MOVSW, movsw }, { ZYDIS_MNEMONIC_MOVSD, movsd },
-	{ ZYDIS_MNEMONIC_MOVSQ, movsq }, { ZYDIS_MNEMONIC_STOSB, stosb }, { ZYDIS_MNEMONIC_STOSW, stosw },
-	{ ZYDIS_MNEMONIC_STOSD, stosd }, { ZYDIS_MNEMONIC_STOSQ, stosq }, { ZYDIS_MNEMONIC_LODSB, lodsb },
-	{ ZYDIS_MNEMONIC_LODSW, lodsw }, { ZYDIS_MNEMONIC_LODSD, lodsd }, { ZYDIS_MNEMONIC_LODSQ, lodsq },
-	{ ZYDIS_MNEMONIC_CMPSB, cmpsb }, { ZYDIS_MNEMONIC_CMPSW, cmpsw }, { ZYDIS_MNEMONIC_CMPSD, cmpsd },
-	{ ZYDIS_MNEMONIC_CMPSQ, cmpsq }, { ZYDIS_MNEMONIC_SCASB, scasb }, { ZYDIS_MNEMONIC_SCASW, scasw },
-	{ ZYDIS_MNEMONIC_SCASD, scasd }, { ZYDIS_MNEMONIC_SCASQ, scasq }, { ZYDIS_MNEMONIC_INSB, insb },
-	{ ZYDIS_MNEMONIC_INSW, insw },	 { ZYDIS_MNEMONIC_INSD, insd },	  { ZYDIS_MNEMONIC_OUTSB, outsb },
-	{ ZYDIS_MNEMONIC_OUTSW, outsw }, { ZYDIS_MNEMONIC_OUTSD, outsd },
+	{ZYDIS_MNEMONIC_MOVSB, movsb}, {ZYDIS_MNEMONIC_MOVSW, movsw}, {ZYDIS_MNEMONIC_MOVSD, movsd},
+	{ZYDIS_MNEMONIC_MOVSQ, movsq}, {ZYDIS_MNEMONIC_STOSB, stosb}, {ZYDIS_MNEMONIC_STOSW, stosw},
+	{ZYDIS_MNEMONIC_STOSD, stosd}, {ZYDIS_MNEMONIC_STOSQ, stosq}, {ZYDIS_MNEMONIC_LODSB, lodsb},
+	{ZYDIS_MNEMONIC_LODSW, lodsw}, {ZYDIS_MNEMONIC_LODSD, lodsd}, {ZYDIS_MNEMONIC_LODSQ, lodsq},
+	{ZYDIS_MNEMONIC_CMPSB, cmpsb}, {ZYDIS_MNEMONIC_CMPSW, cmpsw}, {ZYDIS_MNEMONIC_CMPSD, cmpsd},
+	{ZYDIS_MNEMONIC_CMPSQ, cmpsq}, {ZYDIS_MNEMONIC_SCASB, scasb}, {ZYDIS_MNEMONIC_SCASW, scasw},
+	{ZYDIS_MNEMONIC_SCASD, scasd}, {ZYDIS_MNEMONIC_SCASQ, scasq}, {ZYDIS_MNEMONIC_INSB, insb},
+	{ZYDIS_MNEMONIC_INSW, insw},   {ZYDIS_MNEMONIC_INSD, insd},   {ZYDIS_MNEMONIC_OUTSB, outsb},
+	{ZYDIS_MNEMONIC_OUTSW, outsw}, {ZYDIS_MNEMONIC_OUTSD, outsd},
 };
 
 /*
- * MOVSD and CMPSD are also names of SSE instructions, which have two-byte opcodes. Prefixes are read from the bytes: F2 repeats
- * MOVS, STOS, LODS, INS and OUTS as F3 does, though manuals give them only REP; of two the last counts.
+ * MOVSD and CMPSD are also names of SSE instructions, which have two-byte opcodes. Prefixes are
+ * read from the bytes: F2 repeats MOVS, STOS, LODS, INS and OUTS as F3 does, though manuals give
+ * them only REP; of two the last counts.
  */
 static bool bind_string(const struct x86_decoded *d, struct x86_insn *i)
 {
 	if (d->z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
 		return false;
-	i->flags &= (u8)~(X86_I_REP | X86_I_REPNE);
+	i->flags &= (u8) ~(X86_I_REP | X86_I_REPNE);
 	for (u32 k = 0; k < d->z.raw.prefix_count; k++) {
 		if (d->z.raw.prefixes[k].value == 0xf3)
 			i->flags = (u8)((i->flags & ~X86_I_REPNE) | X86_I_REP);
@@ -430,9 +446,16 @@ static bool bind_string(const struct x86_decoded *d, struct x86_insn *i)
 }
 
 #define ROWS(name)                                                                                 \
-	{ ZYDIS_MNEMONIC_##name##B, NULL, bind_string }, { ZYDIS_MNEMONIC_##name##W, NULL, bind_string }, \
-		{ ZYDIS_MNEMONIC_##name##D, NULL, bind_string }
-#define ROWS_Q(name) ROWS(name), { ZYDIS_MNEMONIC_##name##Q, NULL, bind_string }
+	{ZYDIS_MNEMONIC_##name##B, NULL, bind_string},                                             \
+		{ZYDIS_MNEMONIC_##name##W, NULL, bind_string},                                     \
+	{                                                                                          \
+		ZYDIS_MNEMONIC_##name##D, NULL, bind_string                                        \
+	}
+#define ROWS_Q(name)                                                                               \
+	ROWS(name),                                                                                \
+	{                                                                                          \
+		ZYDIS_MNEMONIC_##name##Q, NULL, bind_string                                        \
+	}
 
 const struct x86_op_row x86_ops_string[] = {
 	ROWS_Q(MOVS), /* A4, A5 */
@@ -442,5 +465,5 @@ const struct x86_op_row x86_ops_string[] = {
 	ROWS_Q(SCAS), /* AE, AF */
 	ROWS(INS),    /* 6C, 6D */
 	ROWS(OUTS),   /* 6E, 6F */
-	{ 0 },
+	{0},
 };

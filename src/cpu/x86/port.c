@@ -22,7 +22,8 @@ void x86_io_allowed(struct x86_cpu *c, u16 port, u32 size)
 		return;
 	X86_RULE(c, (tr->attr & X86_SEG_UNUSABLE) || !(tr->attr & X86_SEG_P) || (type & ~2u) != 9,
 		 X86_GP, 0, "a 16-bit or missing TSS has no I/O bitmap");
-	X86_RULE(c, tr->limit < TSS32_MAP_BASE + 1, X86_GP, 0, "the TSS ends before its I/O map base");
+	X86_RULE(c, tr->limit < TSS32_MAP_BASE + 1, X86_GP, 0,
+		 "the TSS ends before its I/O map base");
 	x86_sys_read(c, tr->base + TSS32_MAP_BASE, &map, sizeof(map));
 	/* Two bytes are always read, as a port's bits may span them: both must lie in the TSS. */
 	at = map + port / 8;

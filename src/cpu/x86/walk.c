@@ -2,8 +2,9 @@
 /*
  * The page-table walker for every paging mode, and guest-physical access.
  *
- * Engine file. Knows nothing of TLBs beyond the cache of page-table pages; raises nothing: callers turn errors into faults.
- * Source: SDM vol. 3 "Paging"; APM vol. 2 "Page Translation and Protection".
+ * Engine file. Knows nothing of TLBs beyond the cache of page-table pages; raises nothing: callers
+ * turn errors into faults. Source: SDM vol. 3 "Paging"; APM vol. 2 "Page Translation and
+ * Protection".
  */
 #include "cpu/x86/mmu_priv.h"
 #include "cpu/x86/code.h"
@@ -45,8 +46,8 @@ struct step {
 
 /* How the tables of the current mode look. */
 struct format {
-	u8 top;	      /* levels in memory */
-	u8 bytes;     /* of an entry */
+	u8 top;	  /* levels in memory */
+	u8 bytes; /* of an entry */
 	u8 index_bits;
 	u64 root;
 	u64 reserved; /* bits that must be 0 in every entry */
@@ -122,7 +123,9 @@ static u64 reserved_at(const struct x86_cpu *c, const struct format *f, u8 level
 		u64 none = PSE36_MASK;
 
 		if (c->feat->pse36)
-			none = c->maxphyaddr < 40 ? PSE36_MASK & ~((BIT64(MAX(c->maxphyaddr, 32)) - 1) >> 19) : 0;
+			none = c->maxphyaddr < 40
+				       ? PSE36_MASK & ~((BIT64(MAX(c->maxphyaddr, 32)) - 1) >> 19)
+				       : 0;
 		return e & (none | PSE_RESERVED);
 	}
 	/* Address bits below the page's size, but for PAT in bit 12. */
@@ -148,8 +151,8 @@ static bool read_entry(struct x86_cpu *c, const struct format *f, struct step *s
 	s->host = p->host + (s->gpa & ~PAGE_MASK);
 	s->attr = p->attr;
 	s->writable = p->writable;
-	s->value = f->bytes == 8 ? __atomic_load_n((u64 *)s->host, __ATOMIC_RELAXED) :
-				   __atomic_load_n((u32 *)s->host, __ATOMIC_RELAXED);
+	s->value = f->bytes == 8 ? __atomic_load_n((u64 *)s->host, __ATOMIC_RELAXED)
+				 : __atomic_load_n((u32 *)s->host, __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -173,7 +176,8 @@ static bool update_entry(struct x86_cpu *c, const struct format *f, const struct
 		return false;
 	x86_door(c);
 	c->ops->dirty(c->m, s->gpa, c->smm);
-	/* The exchange was a full barrier: either the decoder saw the new entry or we see its mark. */
+	/* The exchange was a full barrier: either the decoder saw the new entry or we see its mark.
+	 */
 	if (unlikely(__atomic_load_n(s->attr, __ATOMIC_SEQ_CST) & MACHINE_ATTR_CODE))
 		x86_mmu_code_written(c, s->host, f->bytes);
 	return true;
@@ -207,7 +211,8 @@ static u32 rights_error(const struct x86_cpu *c, u32 flags, const struct x86_wal
 	}
 	if ((flags & X86_WALK_WRITE) && !w->writable && wp)
 		return PF_P;
-	if (w->user && !(flags & X86_WALK_EXEC) && (c->cr4 & X86_CR4_PKE) && (c->efer & X86_EFER_LMA)) {
+	if (w->user && !(flags & X86_WALK_EXEC) && (c->cr4 & X86_CR4_PKE) &&
+	    (c->efer & X86_EFER_LMA)) {
 		u32 key = c->pkru >> (w->pkey * 2);
 
 		if ((key & 1) || ((key & 2) && (flags & X86_WALK_WRITE) && wp))
@@ -218,7 +223,8 @@ static u32 rights_error(const struct x86_cpu *c, u32 flags, const struct x86_wal
 
 enum outcome { WALK_OK, WALK_FAULT, WALK_AGAIN };
 
-static enum outcome walk_once(struct x86_cpu *c, u64 la, u32 flags, const struct format *f, struct x86_walk *w)
+static enum outcome walk_once(struct x86_cpu *c, u64 la, u32 flags, const struct format *f,
+			      struct x86_walk *w)
 {
 	struct step step[MAX_LEVELS];
 	u64 table = f->root, rights = PTE_W | PTE_U, nx = 0, e;
@@ -230,7 +236,8 @@ static enum outcome walk_once(struct x86_cpu *c, u64 la, u32 flags, const struct
 		struct step *s = &step[n++];
 
 		s->gpa = table + (la >> (PAGE_SHIFT + f->index_bits * (level - 1)) &
-				  (BIT64(f->index_bits) - 1)) * f->bytes;
+				  (BIT64(f->index_bits) - 1)) *
+					 f->bytes;
 		if (!read_entry(c, f, s))
 			return WALK_FAULT;
 		e = s->value;
