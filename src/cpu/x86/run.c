@@ -167,6 +167,20 @@ static bool shadowed(struct x86_cpu *c)
 }
 
 /*
+ * The VMM may have rewritten code: execution translations go, so that each page is compared before it is entered again. An
+ * interrupt is often the word that something was written, so this is done before one is taken as well as at entry.
+ */
+static void follow_io_epoch(struct x86_cpu *c)
+{
+	u64 now = __atomic_load_n(&c->code->io_epoch, __ATOMIC_SEQ_CST);
+
+	if (c->io_epoch == now)
+		return;
+	c->io_epoch = now;
+	x86_etlb_flush(c);
+}
+
+/*
  * NMI, SMI and interrupts, in the order of SDM vol. 3 "Priority Among Concurrent Events". Returns true if the loop must
  * leave with *why.
  */
@@ -175,6 +189,7 @@ static bool take_events(struct x86_cpu *c, enum x86_exit_reason *why)
 	bool shadow = shadowed(c);
 
 	x86_unrequest(c, X86_REQ_EVENT);
+	follow_io_epoch(c);
 	if (c->inject.pending) {
 		c->inject.pending = false;
 		deliver(c, c->inject.type, c->inject.vector, c->inject.has_error, c->inject.error);
@@ -399,7 +414,6 @@ static enum x86_exit_reason run_loop(struct x86_cpu *c)
 enum x86_exit_reason x86_run(struct x86_cpu *c)
 {
 	enum x86_exit_reason why;
-	u64 io_epoch;
 
 	/*
 	 * Pairs with those who request FLUSH and then look at in_guest: either they see us inside and wait, or we see
@@ -408,11 +422,7 @@ enum x86_exit_reason x86_run(struct x86_cpu *c)
 	__atomic_store_n(&c->in_guest, 1, __ATOMIC_SEQ_CST);
 	av_epoch_online(c->epoch, &c->reader);
 	x86_current = c;
-	io_epoch = __atomic_load_n(&c->code->io_epoch, __ATOMIC_SEQ_CST);
-	if (c->io_epoch != io_epoch) {
-		c->io_epoch = io_epoch;
-		x86_etlb_flush(c);
-	}
+	follow_io_epoch(c);
 	c->io.cursor = 0;
 	c->insn = NULL;
 	why = run_loop(c);
