@@ -224,6 +224,10 @@ static void test_accessed_dirty(void **state)
 	at = fixture_map(f, 0x1000, DATA, P | W, 1);
 	assert_true(x86_walk(c, 0x1000, X86_WALK_WRITE | X86_WALK_NOSET, &w));
 	assert_false(w.dirty);
+	assert_true(x86_walk(c, 0x1000, X86_WALK_WRITE, &w));
+	assert_true(w.dirty);
+	*ram64(f, at) = DATA | P | W;
+	*ram64(f, pml4) &= ~(u64)A;
 	assert_int_equal(fixture_entry(f, at), DATA | P | W);
 	memset(f->toy.dirty, 0, RAM_SIZE >> 12);
 	assert_true(RUN(f, x86_ld8(c, X86_DS, 0x1000)));
@@ -391,12 +395,15 @@ static void test_32bit(void **state)
 	assert_true(RUN(f, x86_st32(c, X86_DS, 0xfffffffe, 0x11223344)));
 	assert_int_equal(*(u16 *)(f->toy.ram + DATA + 0xffe), 0x3344);
 	assert_int_equal(*(u16 *)(f->toy.ram + DATA + 0x1000), 0x1122);
+	fixture_map(f, 0, 0, 0, 1);
+	x86_tlb_flush_page(c, 0);
+	assert_pf(f, x86_st32(c, X86_DS, 0xfffffffe, 1), 0, 0x2);
 	/* 4 MiB pages, with PSE-36. */
 	at = fixture_map(f, 0x400000, 0xc00000 | 0x7f << 13, P | W | PS, 2);
 	assert_int_equal(where(f, 0x7fffff), 0x7f00ffffffull);
 	c->maxphyaddr = 36;
 	assert_pf(f, x86_ld8(c, X86_DS, 0x400000), 0x400000, 0x9);
-	*ram64(f, at) = 0xc00000 | 0xf << 13 | P | W | PS;
+	*(u32 *)ram64(f, at) = 0xc00000 | 0xf << 13 | P | W | PS;
 	assert_int_equal(where(f, 0x400000), 0xf00c00000ull);
 	f->feat.pse36 = false;
 	assert_pf(f, x86_ld8(c, X86_DS, 0x400000), 0x400000, 0x9);
@@ -761,6 +768,11 @@ static void test_mmio_reexecuted(void **state)
 	x86_complete_mmio(c, answer);
 	c->rip = 0x2000;
 	assert_leave(f, mixed_reads(c, &f->toy, &a, &b), X86_EXIT_MMIO);
+	assert_int_equal(f->toy.nlog, 6);
+	x86_complete_mmio(c, answer);
+	a = 0;
+	assert_true(RUN(f, mixed_reads(c, &f->toy, &a, &b)));
+	assert_int_equal(a, 9);
 	assert_int_equal(f->toy.nlog, 6);
 }
 

@@ -294,7 +294,7 @@ static void test_address_sizes(void **state)
 	c->seg[X86_ES] = (struct x86_seg){
 		.base = 0xa00010, .limit = 0xffff, .attr = X86_SEG_S | X86_SEG_P | 3};
 	c->seg[X86_FS] = (struct x86_seg){
-		.base = 0xb00000, .limit = 0x0fff, .attr = X86_SEG_S | X86_SEG_P | 3};
+		.base = 0xb00000, .limit = 0x0eff, .attr = X86_SEG_S | X86_SEG_P | 3};
 	for (u32 k = 0; k < 0x10000; k++)
 		f->toy.ram[0x900000 + k] = (u8)(k ^ k >> 8);
 	c->gpr[X86_RSI] = 0xaaaa0000fff8;
@@ -309,13 +309,23 @@ static void test_address_sizes(void **state)
 		assert_int_equal(f->toy.ram[0xa00010 + ((0xfffc + k) & 0xffff)],
 				 f->toy.ram[0x900000 + ((0xfff8 + k) & 0xffff)]);
 	/* A limit ends the loop at the right element. */
-	c->gpr[X86_RSI] = 0xff8;
+	c->gpr[X86_RSI] = 0xef8;
 	c->gpr[X86_RDI] = 0;
 	c->gpr[X86_RCX] = 10;
 	DECODE(i, 2, "\xf3\x64\xa5");
 	assert_fault(f, execute(c, i), X86_GP);
 	assert_int_equal(c->gpr[X86_RCX], 6);
-	assert_int_equal(c->gpr[X86_RSI], 0x1000);
+	assert_int_equal(c->gpr[X86_RSI], 0xf00);
+	/* Offsets wrap also where the segment goes on, and in the middle of a page. */
+	c->seg[X86_ES].limit = 0xffffffff;
+	c->gpr[X86_RDI] = 0xfffc;
+	c->gpr[X86_RCX] = 8;
+	c->gpr[X86_RAX] = 0xee;
+	DECODE(i, 2, "\xf3\xaa");
+	assert_true(RUN(f, execute(c, i)));
+	assert_int_equal(f->toy.ram[0xa00010 + 0xffff], 0xee);
+	assert_int_equal(f->toy.ram[0xa00010 + 3], 0xee);
+	assert_int_equal(f->toy.ram[0xa00010 + 0x10000], 0);
 	/* 32 bits in 64-bit mode: upper halves are cleared, also RCX's is not looked at. */
 	setup(f, 0xdead00000000 | LA, 0xdead00000000 | (LA + 0x100), 0xdead00000003);
 	DECODE(i, 8, "\x67\xf3\xa4");
@@ -443,6 +453,16 @@ static void test_ins(void **state)
 	for (u32 k = 0; k < 0x400; k++)
 		assert_int_equal(*area(f, LA + 0xf00 + k), (k / 2) & 0xff);
 	assert_int_equal(f->toy.nlog, 2);
+	/* What the VMM answered is used up before anything else happens. */
+	x86_request(c, X86_REQ_EVENT);
+	c->gpr[X86_RCX] = 5;
+	c->gpr[X86_RDI] = LA;
+	assert_leave(f, execute(c, i), X86_EXIT_IO);
+	assert_int_equal(c->exit.io.count, 5);
+	x86_complete_io(c);
+	assert_true(RUN(f, assert_ptr_equal(execute(c, i), i + 1)));
+	assert_int_equal(c->gpr[X86_RCX], 0);
+	c->req = 0;
 	/* A single one, over the page's end. */
 	c->gpr[X86_RDI] = LA + 0xfff;
 	DECODE(i, 8, "\x6d");
