@@ -43,10 +43,7 @@ struct irq_ops {
 	void (*sipi)(void *owner, u32 vcpu, u8 vector);
 	/* The guest ended a level-triggered interrupt that a split irqchip's user space waits for. */
 	void (*ioapic_eoi)(void *owner, u32 vcpu, u8 vector);
-	/*
-	 * GSI `gsi` was acknowledged/EOIed by the guest. The controllers have already lowered IRQ_SOURCE_RESAMPLE's level of it: this only
-	 * tells resample irqfds to look whether their device still asks.
-	 */
+	/* GSI `gsi` was acknowledged/EOIed by the guest (resample irqfds). No lock is held: the listener may lower its line. */
 	void (*ack)(void *owner, u32 gsi);
 	/* The guest's TSC of that vCPU now, and its frequency in kHz (TSC-deadline timer). */
 	u64 (*tsc)(void *owner, u32 vcpu);
@@ -59,6 +56,7 @@ struct irq_ops {
 
 /* Makes the VM's routing table and LAPIC directory, without PIC/IOAPIC (see irqchip_add_chips). Caller owns *out. */
 int irqchip_create(const struct irq_ops *ops, void *owner, struct irqchip **out);
+/* All LAPICs must have been destroyed. */
 void irqchip_destroy(struct irqchip *ic);
 /* KVM_CREATE_IRQCHIP: adds PIC and I/O APIC and the default routes (GSI 0-15 to both, 16-23 to the I/O APIC). -EEXIST. */
 int irqchip_add_chips(struct irqchip *ic);
@@ -66,11 +64,18 @@ bool irqchip_has_chips(const struct irqchip *ic);
 /* KVM_CAP_SPLIT_IRQCHIP: only LAPICs here; GSIs below nr_routes are reserved for the VMM's I/O APIC. -EEXIST. */
 int irqchip_set_split(struct irqchip *ic, u32 nr_reserved_routes);
 bool irqchip_is_split(const struct irqchip *ic);
+/*
+ * KVM_CAP_X2APIC_API: 32-bit destination ids in MSIs and in the LAPIC state; and 0xff is an id like others for x2APIC
+ * CPUs. Both off at first. Before vCPUs run.
+ */
+void irqchip_set_x2apic_api(struct irqchip *ic, bool ids_32bit, bool no_broadcast_quirk);
+/* KVM_X86_QUIRK_LINT0_REENABLED: the boot CPU's LVT0 takes ExtINT after reset. On at first. */
+void irqchip_set_lint0_quirk(struct irqchip *ic, bool enabled);
 
 /* KVM_SET_GSI_ROUTING: replaces the table as a whole. -EINVAL for a bad entry (gsi, type, pin, flags); -ENOMEM. */
 int irqchip_set_routing(struct irqchip *ic, const struct kvm_irq_routing_entry *e, u32 n);
 /*
- * Drives GSI to level on behalf of `source` (0: user space; levels of several sources are ORed on a pin).
+ * Drives GSI to level on behalf of `source` (0: user space, up to 62; levels of several sources are ORed on a pin).
  * Returns KVM_IRQ_LINE_STATUS's value: -1 ignored/masked, 0 coalesced, >0 number of CPUs reached; -EINVAL: no route.
  */
 int irqchip_set_gsi(struct irqchip *ic, u32 gsi, int level, u32 source);
