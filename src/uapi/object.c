@@ -39,6 +39,7 @@
 #define FD_LOAN	    BIT64(48)
 #define FD_ADDR(w)  ((struct uapi_object *)((w) & (FD_LOAN - 1)))
 #define FD_LOANS(w) ((u32)((w) >> 48))
+#define FD_MANY	    (1u << 24) /* more than there can be loans */
 
 #define CHUNK_BITS 9
 #define CHUNK_FDS  (1u << CHUNK_BITS)
@@ -212,13 +213,19 @@ static void unhash(struct uapi_object *obj)
 /* Lock held. The entry gets `tag`; returns the object that lost its last fd, for the caller to put after unlocking. */
 static struct uapi_object *entry_clear(u64 *e, u64 tag)
 {
-	u64 w = __atomic_exchange_n(e, tag, __ATOMIC_SEQ_CST);
+	u64 w = __atomic_load_n(e, __ATOMIC_SEQ_CST);
 	struct uapi_object *obj;
 
-	if (w < FD_TAGS)
+	/* Entries change to and from an address under the lock only: obj cannot become another one. */
+	if (w < FD_TAGS) {
+		__atomic_store_n(e, tag, __ATOMIC_SEQ_CST);
 		return NULL;
+	}
 	obj = FD_ADDR(w);
-	__atomic_fetch_add(&obj->refs, FD_LOANS(w), __ATOMIC_SEQ_CST);
+	/* A borrower may drop the reference its loan turns into before it is counted: keep away from 0 meanwhile. */
+	__atomic_fetch_add(&obj->refs, FD_MANY, __ATOMIC_SEQ_CST);
+	w = __atomic_exchange_n(e, tag, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(&obj->refs, FD_MANY - FD_LOANS(w), __ATOMIC_SEQ_CST);
 	if (--obj->nr_fds)
 		return NULL;
 	unhash(obj);
