@@ -13,8 +13,10 @@
 #define DIRTY_LOG_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 #define CLOCK_FLAGS	      (KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
 /* The ones whose absence somebody here looks at. */
-#define QUIRKS (KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
-#define EXITS  (KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT)
+#define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
+/* PAUSE never leaves the guest; HLT without an in-kernel LAPIC always does. */
+#define EXITS	     KVM_X86_DISABLE_EXITS_PAUSE
+#define X2APIC_FLAGS (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
 /* On which fds KVM_CHECK_EXTENSION knows it. */
 enum { ON_SYSTEM = BIT(0), ON_VM = BIT(1), ANYWHERE = ON_SYSTEM | ON_VM };
@@ -68,6 +70,18 @@ static int enable_disable_quirks(struct kvm_vm *vm, const __u64 *args)
 	if (args[0] & ~(u64)QUIRKS)
 		return -EINVAL;
 	WRITE_ONCE(vm->disabled_quirks, args[0]);
+	irqchip_set_lint0_quirk(vm->ic, !(args[0] & KVM_X86_QUIRK_LINT0_REENABLED));
+	return 0;
+}
+
+/* Both stay on once they are. */
+static int enable_x2apic_api(struct kvm_vm *vm, const __u64 *args)
+{
+	if (args[0] & ~(u64)X2APIC_FLAGS)
+		return -EINVAL;
+	vm->x2apic_api_32bit |= !!(args[0] & KVM_X2APIC_API_USE_32BIT_IDS);
+	vm->x2apic_disable_quirk |= !!(args[0] & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+	irqchip_set_x2apic_api(vm->ic, vm->x2apic_api_32bit, vm->x2apic_disable_quirk);
 	return 0;
 }
 
@@ -170,6 +184,7 @@ static const struct capability capabilities[] = {
 	/* interrupt controllers */
 	CAP(IRQCHIP, 1, "test_vm: irqchip"),
 	CAP_ENABLE(SPLIT_IRQCHIP, 1, enable_split_irqchip, "test_vm: split_irqchip"),
+	CAP_ENABLE(X2APIC_API, X2APIC_FLAGS, enable_x2apic_api, "test_vm: x2apic_api"),
 	CAP(IRQ_ROUTING, IRQ_MAX_ROUTES, "test_vm: gsi_routing"),
 	CAP(IRQ_INJECT_STATUS, 1, "test_vm: irq_line_status"),
 	CAP(SIGNAL_MSI, 1, "test_vm: signal_msi"),

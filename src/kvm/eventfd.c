@@ -330,18 +330,33 @@ static void irqfd_ready(void *arg, u32 events)
 		irqchip_pulse_gsi(p->vm->ic, p->gsi, IRQ_SOURCE_USER);
 }
 
+static bool gsi_is_resampled(struct kvm_irqfds *t, u32 gsi, bool signal)
+{
+	struct irqfd *p;
+	bool any = false;
+
+	pthread_mutex_lock(&t->lock);
+	for (p = t->head; p; p = p->next) {
+		if (!p->resampled || p->gsi != gsi)
+			continue;
+		any = true;
+		if (signal)
+			eventfd_signal(&p->resample);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return any;
+}
+
+/* First the line goes down, then its devices are asked: an answer that comes at once raises it
+ * again. */
 void kvm_irqfd_ack(struct kvm_vm *vm, u32 gsi)
 {
 	struct kvm_irqfds *t = LOAD_ACQUIRE(vm->irqfds);
-	struct irqfd *p;
 
-	if (!t)
+	if (!t || !gsi_is_resampled(t, gsi, false))
 		return;
-	pthread_mutex_lock(&t->lock);
-	for (p = t->head; p; p = p->next)
-		if (p->resampled && p->gsi == gsi)
-			eventfd_signal(&p->resample);
-	pthread_mutex_unlock(&t->lock);
+	irqchip_set_gsi(vm->ic, gsi, 0, IRQ_SOURCE_RESAMPLE);
+	gsi_is_resampled(t, gsi, true);
 }
 
 static void irqfd_free(struct irqfd *p)
@@ -427,16 +442,6 @@ free:
 	return rc;
 }
 
-static bool gsi_is_resampled(const struct kvm_irqfds *t, u32 gsi)
-{
-	const struct irqfd *p;
-
-	for (p = t->head; p; p = p->next)
-		if (p->resampled && p->gsi == gsi)
-			return true;
-	return false;
-}
-
 /* Returns when no interrupt can come from that eventfd any more. That nothing matched is no error.
  */
 static int irqfd_deassign(struct kvm_vm *vm, const struct kvm_irqfd *args)
@@ -458,7 +463,7 @@ static int irqfd_deassign(struct kvm_vm *vm, const struct kvm_irqfd *args)
 		resampled = p->resampled;
 		irqfd_unlink(t, at);
 		irqfd_free(p);
-		if (resampled && !gsi_is_resampled(t, args->gsi))
+		if (resampled && !gsi_is_resampled(t, args->gsi, false))
 			irqchip_set_gsi(vm->ic, args->gsi, 0, IRQ_SOURCE_RESAMPLE);
 	}
 	eventfd_put(&ev);

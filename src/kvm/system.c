@@ -18,8 +18,6 @@
 #define MAX_CPUID_ENTRIES 256
 #define MAX_MSR_ENTRIES	  255 /* KVM refuses 256 and more */
 #define MAX_LISTED_MSRS	  512
-#define MCG_CTL_P	  BIT64(8)
-#define MCG_SER_P	  BIT64(24)
 
 #define MSR_IA32_UCODE_REV	   0x8b
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
@@ -49,7 +47,7 @@ static KVM_HANDLER(check_extension)
 
 static KVM_HANDLER(get_mce_cap_supported)
 {
-	*(u64 *)arg->data = MCG_CTL_P | MCG_SER_P;
+	*(u64 *)arg->data = KVM_AV_MCE_CAP;
 	return 0;
 }
 
@@ -69,7 +67,7 @@ static long msr_list_out(struct uapi_arg *arg, const u32 *msrs, u32 n)
 /* MSRs that kvm/ keeps rather than the CPU, and that a VMM has to save. */
 static const u32 kvm_msrs_to_save[] = {
 	MSR_KVM_SYSTEM_TIME,	MSR_KVM_WALL_CLOCK,    MSR_KVM_SYSTEM_TIME_NEW,
-	MSR_KVM_WALL_CLOCK_NEW, MSR_IA32_TSC_DEADLINE,
+	MSR_KVM_WALL_CLOCK_NEW, MSR_IA32_TSC_DEADLINE, MSR_KVM_POLL_CONTROL,
 };
 
 static KVM_HANDLER(get_msr_index_list)
