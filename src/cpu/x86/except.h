@@ -49,6 +49,8 @@ void __noreturn x86_task_switch(struct x86_cpu *c);
 
 /* op_far.c: IRET, IRETD and IRETQ by i->opsize. */
 const struct x86_insn *x86_iret(struct x86_cpu *c, const struct x86_insn *i);
+/* smm.c */
+const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i);
 /*
  * op_far.c: SYSCALL, whose single-step trap depends on TF after the instruction rather than before it: FMASK usually clears
  * it, and a #DB on the kernel's first instruction, still on the user's stack, must not happen.

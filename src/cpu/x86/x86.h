@@ -203,6 +203,7 @@ struct x86_cpu {
 	u8 maxphyaddr;
 	bool simd_live;	/* the guest's x87/SIMD state is in the host's registers, not in *xsave (simd.h) */
 	bool nmi_masked; /* until IRET */
+	bool smm_inside_nmi; /* SMM was entered with NMIs masked: RSM leaves them so */
 
 	/* ---- MSRs that are plain storage; rows in msr.c say who may read and write them ---- */
 	struct {
@@ -213,6 +214,7 @@ struct x86_cpu {
 		u64 mcg_status, mcg_ctl, mcg_cap, mc_banks[32 * 4];
 		u64 ucode_rev, arch_capabilities, feature_control, smbase;
 		u64 hwcr, lwp, virt_spec_ctrl, vm_hsave, int_pending, syscfg, osvw_len, osvw_status, power_ctl, xfd, platform_info, misc_features;
+		u64 smi_count;
 	} msr;
 
 	/* ---- time: guest TSC = host TSC * tsc_ratio / 2^48 + tsc_offset ---- */
