@@ -121,6 +121,7 @@ struct kvm_vcpu {
 		bool irq, nmi;	  /* queued behind cpu->inject */
 		u8 irq_nr;
 		bool triple_fault; /* the next KVM_RUN ends with KVM_EXIT_SHUTDOWN */
+		bool soft_rip;	   /* #BP, #OF: RIP stands behind the instruction already */
 		bool extint;	   /* split irqchip: KVM_INTERRUPT's vector waits for the LAPIC to take it */
 		u8 extint_nr;
 	} ev;
@@ -212,11 +213,6 @@ int kvm_clock_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value);
 /* msr.c: MSRs kept by kvm/ rather than the CPU (APIC base, x2APIC, TSC deadline, kvmclock, ...). -ENOENT: none of ours. */
 int kvm_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value, bool host_initiated);
 int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated);
-/* KVM_GET_MSR_INDEX_LIST, the CPU's own included; KVM_GET_MSR_FEATURE_INDEX_LIST. They write at most max, return how many there are. */
-u32 kvm_msr_list(u32 *out, u32 max);
-u32 kvm_feature_msr_list(u32 *out, u32 max);
-/* KVM_GET_MSRS on /dev/kvm. -ENOENT: not a feature MSR. */
-int kvm_feature_msr(u32 msr, u64 *value);
 /* KVM_X86_GET_MCE_CAP_SUPPORTED: MCG_CTL_P | MCG_SER_P. */
 #define KVM_AV_MCE_CAP	 (BIT64(8) | BIT64(24))
 #define KVM_AV_MCE_BANKS 32

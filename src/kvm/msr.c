@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The MSRs that kvm/ keeps rather than the CPU: the local APIC's, the TSC as the VMM sets it, and KVM's paravirtual ones; and
- * the lists of MSRs that KVM_GET_MSR_INDEX_LIST and its sister for feature MSRs report.
+ * The MSRs that kvm/ keeps rather than the CPU: the local APIC's, the TSC as the VMM sets it, and KVM's paravirtual ones.
  *
  * One row per range. Reached from the VMM under vcpu->lock (host_initiated) and from the guest on the vCPU's thread inside x86_run():
  * guest paths take no vm->lock.
@@ -13,15 +12,9 @@
 
 #define MSR_TSC		      0x10
 #define MSR_APIC_BASE	      0x1b
-#define MSR_UCODE_REV	      0x8b
-#define MSR_ARCH_CAPABILITIES 0x10a
-#define MSR_PERF_CAPABILITIES 0x345
 #define MSR_TSC_DEADLINE      0x6e0
 #define MSR_X2APIC_FIRST      0x800
 #define MSR_X2APIC_LAST	      0x8ff
-#define MSR_AMD_DE_CFG	      0xc0011029
-
-#define DE_CFG_LFENCE_SERIALIZE BIT64(1)
 
 /* IA32_ARCH_CAPABILITIES: nothing here speculates past a check, so every known flaw is denied. */
 static const u8 arch_cap_bits[] = {
@@ -181,60 +174,4 @@ int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated)
 	if (!row)
 		return -ENOENT;
 	return refused(v, row) ? -EINVAL : row->set(v, msr, value, host_initiated);
-}
-
-/* ---- lists ---- */
-
-/* Those of the rows above that carry state of their own (the local APIC's travel in other structs). */
-static const u32 saved[] = {
-	MSR_KVM_SYSTEM_TIME,	MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME_NEW,
-	MSR_KVM_WALL_CLOCK_NEW, MSR_TSC_DEADLINE,   MSR_KVM_POLL_CONTROL,
-};
-
-u32 kvm_msr_list(u32 *out, u32 max)
-{
-	u32 n = x86_msr_list(out, max);
-
-	for (u32 i = 0; i < ARRAY_SIZE(saved); i++, n++)
-		if (n < max)
-			out[n] = saved[i];
-	return n;
-}
-
-static const u32 feature_msrs[] = {
-	MSR_UCODE_REV,
-	MSR_ARCH_CAPABILITIES,
-	MSR_PERF_CAPABILITIES,
-	MSR_AMD_DE_CFG, /* last: not for the Intel personality */
-};
-
-u32 kvm_feature_msr_list(u32 *out, u32 max)
-{
-	u32 n = ARRAY_SIZE(feature_msrs) - !kvm_personality_amd();
-
-	for (u32 i = 0; i < n && i < max; i++)
-		out[i] = feature_msrs[i];
-	return n;
-}
-
-int kvm_feature_msr(u32 msr, u64 *value)
-{
-	switch (msr) {
-	case MSR_UCODE_REV:
-		*value = kvm_ucode_rev();
-		return 0;
-	case MSR_ARCH_CAPABILITIES:
-		*value = kvm_arch_capabilities();
-		return 0;
-	case MSR_PERF_CAPABILITIES:
-		*value = 0;
-		return 0;
-	case MSR_AMD_DE_CFG:
-		if (!kvm_personality_amd())
-			return -ENOENT;
-		*value = DE_CFG_LFENCE_SERIALIZE;
-		return 0;
-	default:
-		return -ENOENT;
-	}
 }

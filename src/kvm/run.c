@@ -11,13 +11,11 @@
 #include "kvm/vcpu_priv.h"
 
 #include "uapi/signals.h"
+#include "uapi/sys.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define SIGSET_BYTES 8
 #define SIGBIT(sig)  BIT64((sig) - 1)
 /* The engine's own faults arrive as these; a blocked one would kill the process. */
 #define FAULT_SIGNALS (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
@@ -37,23 +35,12 @@ static void after_signal(void *arg)
 	kvm_vcpu_kick(v);
 }
 
-static u64 sigprocmask_raw(int how, u64 set)
+static u64 set_sigmask(u64 set)
 {
 	u64 old = 0;
 
-	syscall(SYS_rt_sigprocmask, how, &set, &old, SIGSET_BYTES);
+	sys(SYS_rt_sigprocmask, SIG_SETMASK, &set, &old, sizeof(set));
 	return old;
-}
-
-/* Once a thread: a VMM that blocks all signals in its vCPU threads does not mean faults. */
-static void open_fault_signals(void)
-{
-	static __thread bool done;
-
-	if (done)
-		return;
-	sigprocmask_raw(SIG_UNBLOCK, FAULT_SIGNALS);
-	done = true;
 }
 
 /*
@@ -64,10 +51,10 @@ static bool apply_sigmask(struct kvm_vcpu *v, u64 *old)
 {
 	u64 pending = 0;
 
-	syscall(SYS_rt_sigpending, &pending, SIGSET_BYTES);
+	sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	if (pending & ~v->sigmask)
 		return true;
-	*old = sigprocmask_raw(SIG_SETMASK, v->sigmask & ~FAULT_SIGNALS);
+	*old = set_sigmask(v->sigmask & ~FAULT_SIGNALS);
 	return false;
 }
 
@@ -164,7 +151,7 @@ static int exit_hlt(struct kvm_vcpu *v)
 
 static int exit_irq_window(struct kvm_vcpu *v)
 {
-	/* It may have opened for a vector that waits here (v->ev.extint). */
+	/* It may have opened for a vector that waits here. */
 	if (!window_asked(v) || !ready_for_injection(v))
 		return GO_ON;
 	v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
@@ -250,25 +237,21 @@ static int (*const exits[])(struct kvm_vcpu *v) = {
 static int enter_guest(struct kvm_vcpu *v)
 {
 	struct x86_cpu *c = v->cpu;
-	enum x86_exit_reason why;
 
 	if (extint_deliverable(v) && !kvm_event_in_flight(v)) {
 		v->ev.extint = false;
 		v->ev.irq = true;
 		v->ev.irq_nr = v->ev.extint_nr;
 	}
-	/* More than one event: come back for the next as soon as the first is delivered. */
-	if (kvm_events_prepare(v))
-		x86_request(c, X86_REQ_OUT);
-	c->want_irq_window = window_asked(v) || v->ev.extint;
+	kvm_events_prepare(v);
+	c->want_irq_window = window_asked(v) || v->ev.extint || v->ev.irq;
 	if (c->want_irq_window && v->lapic && !kvm_lapic_accepts_extint(v))
-		c->want_irq_window = false;
-	c->halted = false;
+		c->want_irq_window = v->ev.irq;
+	/* Anything may have changed outside: the CPU looks at events before its first instruction. */
+	x86_irq_hint(c);
 	v->ran_once = true;
 	v->finish_insn = false;
-	why = x86_run(c);
-	kvm_vcpu_left_guest(v);
-	return exits[why](v);
+	return exits[x86_run(c)](v);
 }
 
 /* A device access was answered but its instruction has not run since: it finishes first, so that the VMM sees whole instructions. */
@@ -332,10 +315,8 @@ static int block(struct kvm_vcpu *v)
 	}
 	/* Only INIT and SIPI, which are bits in todo, end the wait for a SIPI. */
 	kvm_vcpu_sleep(v, halted ? has_event : never);
-	if (halted && has_event(v)) {
+	if (halted && has_event(v))
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
-		x86_irq_hint(v->cpu);
-	}
 	return GO_ON;
 }
 
@@ -466,7 +447,6 @@ static int run_checked(struct kvm_vcpu *v)
 		ret = finish_insn(v);
 		return ret == GO_ON ? -EINTR : ret;
 	}
-	x86_irq_hint(v->cpu);
 	return loop(v);
 }
 
@@ -476,7 +456,6 @@ long kvm_vcpu_run(struct kvm_vcpu *v)
 	bool masked = v->sigmask_set;
 	int ret;
 
-	open_fault_signals();
 	/* What was handled before this call interrupts nothing. */
 	__atomic_fetch_and(&v->todo, ~(u32)KVM_TODO_SIGNAL, __ATOMIC_SEQ_CST);
 	uapi_thread_enter(after_signal, v);
@@ -491,7 +470,7 @@ long kvm_vcpu_run(struct kvm_vcpu *v)
 		store_regs(v);
 	save_status(v);
 	if (masked)
-		sigprocmask_raw(SIG_SETMASK, old_mask);
+		set_sigmask(old_mask);
 	uapi_thread_leave();
 	return ret;
 }

@@ -7,11 +7,12 @@
  */
 #include "kvm/vcpu_priv.h"
 
+#include "uapi/signals.h"
+#include "uapi/sys.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define RUN_BYTES (KVM_AV_RUN_PAGES * PAGE_SIZE)
 #define MAX_CPUID 256 /* KVM_MAX_CPUID_ENTRIES */
@@ -178,6 +179,12 @@ void kvm_vcpu_destroy(struct kvm_vcpu *v)
 	free(v);
 }
 
+/* The engine touches guest memory and runs guest instructions on the host; what faults there is the guest's or the VMM's. */
+static bool engine_fault(int sig, siginfo_t *si, void *ucontext)
+{
+	return x86_signal(sig, si, ucontext);
+}
+
 /* Power-up state as KVM leaves it for a new vCPU. */
 static int vcpu_init(struct kvm_vcpu *v, struct kvm_vm *vm, u32 id)
 {
@@ -220,6 +227,9 @@ int kvm_vcpu_create_fd(struct kvm_vm *vm, u32 id)
 		return -EINVAL;
 	if (kvm_vcpu_by_id(vm, id))
 		return -EEXIST;
+	ret = uapi_signals_init(engine_fault);
+	if (ret)
+		return ret;
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
@@ -240,7 +250,7 @@ int kvm_vcpu_create_fd(struct kvm_vm *vm, u32 id)
 	if (ret) {
 		/* The last reference's release() drops the VM; the vCPU was never listed there and is freed here. */
 		uapi_fd_closing(fd);
-		syscall(SYS_close, fd);
+		sys(SYS_close, fd);
 		uapi_put(&v->obj);
 		goto fail;
 	}

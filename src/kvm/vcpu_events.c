@@ -69,13 +69,17 @@ static void requeue(struct kvm_vcpu *v)
 	v->cpu->inject.pending = false;
 }
 
+static enum x86_event_type exception_type(u8 vector)
+{
+	return vector == X86_BP || vector == X86_OF ? X86_EV_SOFTEXC : X86_EV_HWEXC;
+}
+
 void kvm_queue_exception(struct kvm_vcpu *v, u8 vector, bool has_error, u32 error)
 {
 	requeue(v);
-	inject(v, vector == X86_BP || vector == X86_OF ? X86_EV_SOFTEXC : X86_EV_HWEXC, vector,
-	       has_error, error);
+	inject(v, exception_type(vector), vector, has_error, error);
 	v->ev.pending = true;
-	v->ev.has_payload = false;
+	v->ev.has_payload = v->ev.soft_rip = false;
 }
 
 static void deliver_payload(struct kvm_vcpu *v)
@@ -91,13 +95,12 @@ static void deliver_payload(struct kvm_vcpu *v)
 		cpu->dr6 = (cpu->dr6 & ~15ull) | v->ev.payload;
 }
 
-bool kvm_events_prepare(struct kvm_vcpu *v)
+void kvm_events_prepare(struct kvm_vcpu *v)
 {
-	if (v->cpu->inject.pending) {
-		if (v->ev.pending)
-			deliver_payload(v);
-	} else {
-		v->ev.pending = false;
+	struct x86_cpu *cpu = v->cpu;
+
+	if (!cpu->inject.pending) {
+		v->ev.pending = v->ev.soft_rip = false;
 		if (v->ev.nmi) {
 			v->ev.nmi = false;
 			inject(v, X86_EV_NMI, X86_NMI, false, 0);
@@ -105,8 +108,20 @@ bool kvm_events_prepare(struct kvm_vcpu *v)
 			v->ev.irq = false;
 			inject(v, X86_EV_EXTINT, v->ev.irq_nr, false, 0);
 		}
+		return;
 	}
-	return v->ev.nmi || v->ev.irq;
+	if (v->ev.pending)
+		deliver_payload(v);
+	/* INT3 and INTO return behind themselves, and KVM's structs give no instruction length. */
+	if (cpu->inject.type == X86_EV_SOFTEXC && !v->ev.soft_rip) {
+		cpu->rip++;
+		v->ev.soft_rip = true;
+	}
+	/* Behind an exception an NMI can only pend; an interrupt waits for its window (run.c). */
+	if (v->ev.nmi) {
+		v->ev.nmi = false;
+		x86_raise_nmi(cpu);
+	}
 }
 
 /* ---- KVM_GET/SET_VCPU_EVENTS ---- */
@@ -199,13 +214,13 @@ int kvm_events_set(struct kvm_vcpu *v, struct kvm_vcpu_events *in)
 		return ret;
 
 	cpu->inject.pending = false;
-	v->ev.pending = v->ev.has_payload = false;
+	v->ev.pending = v->ev.has_payload = v->ev.soft_rip = false;
 	v->ev.nmi = in->nmi.injected;
 	v->ev.irq = in->interrupt.injected;
 	v->ev.irq_nr = in->interrupt.nr;
 	if (in->exception.injected || in->exception.pending) {
-		inject(v, X86_EV_HWEXC, in->exception.nr, in->exception.has_error_code,
-		       in->exception.error_code);
+		inject(v, exception_type(in->exception.nr), in->exception.nr,
+		       in->exception.has_error_code, in->exception.error_code);
 		v->ev.pending = in->exception.pending;
 		v->ev.has_payload = in->exception_has_payload;
 		v->ev.payload = in->exception_payload;

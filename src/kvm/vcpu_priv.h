@@ -62,8 +62,8 @@ void kvm_queue_exception(struct kvm_vcpu *v, u8 vector, bool has_error, u32 erro
 bool kvm_exception_queued(const struct kvm_vcpu *v);
 /* Is an external interrupt, an NMI or an exception half-delivered, so that user space must not inject another? */
 bool kvm_event_in_flight(const struct kvm_vcpu *v);
-/* Before the guest is entered: an exception's payload, and the next event in line. Returns true when more events wait behind it. */
-bool kvm_events_prepare(struct kvm_vcpu *v);
+/* Before the guest is entered: puts the next event in line into cpu->inject. */
+void kvm_events_prepare(struct kvm_vcpu *v);
 /* Does the interrupt shadow of STI or MOV SS hold at the present RIP? X86_SHADOW_* */
 u32 kvm_interrupt_shadow(const struct kvm_vcpu *v);
 /* Takes INIT and SIPI from todo; changes mp_state. */
@@ -109,8 +109,6 @@ KVM_VCPU_OP(kvm_op_run);
 /* world.c */
 /* Sleeps until kvm_vcpu_kick(), unless ready(v) is true already: no wake-up is lost. -EINTR, 0. owner */
 int kvm_vcpu_sleep(struct kvm_vcpu *v, bool (*ready)(struct kvm_vcpu *v));
-/* After x86_run(): tells who waits for this vCPU that it is outside. owner */
-void kvm_vcpu_left_guest(struct kvm_vcpu *v);
 
 /* msr.c */
 u64 kvm_arch_capabilities(void);

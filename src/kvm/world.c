@@ -11,8 +11,8 @@
  *
  * The acknowledgement is the request bit itself: x86_serve_requests() clears the bits it takes in one atomic step, between two guest
  * instructions, and drops (or pauses) before it executes the next one. "Bit clear" thus means that no guest access with an older translation
- * is under way or will be made. flush_ack is only the word to sleep on; it changes after each service and when a vCPU with an unserved
- * request leaves the guest. A count would not do: the acknowledgement of an earlier request may arrive after ours was made.
+ * is under way or will be made. flush_ack is only the word to sleep on; x86_run() changes it after each service and when it leaves the guest with
+ * an unserved request. A count would not do: the acknowledgement of an earlier request may arrive after ours was made.
  *
  * Cycles. vCPUs may wait for each other (both purge), so a waiting vCPU serves requests to itself. It does so after posting its own and each time it
  * wakes, but nobody wakes it for a request to itself; hence its sleeps are short. Without the limit three vCPUs could wait in a
@@ -113,21 +113,6 @@ void kvm_op_world_resume(void *m)
 	__atomic_store_n(&vm->pause_word, 0, __ATOMIC_SEQ_CST);
 	av_futex_wake(&vm->pause_word, INT_MAX);
 	pthread_mutex_unlock(&vm->world_lock);
-}
-
-void kvm_vcpu_left_guest(struct kvm_vcpu *v)
-{
-	struct x86_cpu *c = v->cpu;
-
-	/*
-	 * in_guest is 0 by now. A requester that saw 1 may sleep on flush_ack for a request that stays unserved until the next entry; one that
-	 * asks from now on sees 0.
-	 */
-	if (!(__atomic_load_n(&c->req, __ATOMIC_SEQ_CST) &
-	      (X86_REQ_FLUSH | X86_REQ_PURGE | X86_REQ_PAUSE)))
-		return;
-	__atomic_fetch_add(&c->flush_ack, 1, __ATOMIC_SEQ_CST);
-	av_futex_wake(&c->flush_ack, INT_MAX);
 }
 
 /* ---- sleeping and waking ---- */
