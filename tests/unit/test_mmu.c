@@ -472,6 +472,37 @@ static void test_flush(void **state)
 	assert_false(cached(f, 0x2000));
 }
 
+/* After a purge every write must be reported again, by the TLB, the walker and physical accesses
+ * alike. */
+static void test_dirty_log(void **state)
+{
+	struct fixture *f = *state;
+	struct x86_cpu *c = &f->cpu;
+	u64 at, v = 1;
+
+	fixture_paging(f, 4, true);
+	at = fixture_map(f, 0x1000, DATA, P | W, 1);
+	for (u32 round = 0; round < 3; round++) {
+		memset(f->toy.dirty, 0, RAM_SIZE >> 12);
+		x86_tlb_purge_writes(c);
+		*ram64(f, at) &= ~(u64)(A | D);
+		assert_true(RUN(f, x86_ld8(c, X86_DS, 0x1000)));
+		assert_int_equal(f->toy.dirty[DATA >> 12], 0);
+		assert_true(RUN(f, x86_st8(c, X86_DS, 0x1000, 1)));
+		assert_int_equal(f->toy.dirty[DATA >> 12], 1);
+		assert_int_equal(f->toy.dirty[at >> 12], 1);
+		assert_true(x86_phys_write(c, DATA + PAGE_SIZE, &v, 8));
+		assert_int_equal(f->toy.dirty[(DATA >> 12) + 1], 1);
+	}
+	/* RAM that came or went is noticed after a full flush, however often there was one. */
+	for (u32 round = 0; round < 5000; round++) {
+		f->toy.rom = DATA;
+		f->toy.rom_size = round & 1 ? PAGE_SIZE : 0;
+		x86_tlb_flush_all(c);
+		assert_int_equal(x86_phys_write(c, DATA, &v, 8), !(round & 1));
+	}
+}
+
 static void test_flush_large(void **state)
 {
 	struct fixture *f = *state;
@@ -940,6 +971,7 @@ int main(void)
 		T(test_32bit),
 		T(test_phys),
 		T(test_flush),
+		T(test_dirty_log),
 		T(test_flush_large),
 		T(test_flush_overflow),
 		T(test_crossing),

@@ -132,7 +132,10 @@ void x86_tlb_flush_all(struct x86_cpu *c)
 		log_clear(mmu, t, true);
 	}
 	x86_fill(mmu->large, 0, sizeof(mmu->large));
-	x86_fill(mmu->phys, 0, sizeof(mmu->phys));
+	if (mmu->phys_gen++ == X86_PHYS_GEN_MAX) {
+		x86_fill(mmu->phys, 0, sizeof(mmu->phys));
+		mmu->phys_gen = 1;
+	}
 	x86_etlb_flush(c);
 	c->stats[X86_STAT_TLB_FLUSHES]++;
 }
@@ -188,6 +191,7 @@ void x86_tlb_flush_page(struct x86_cpu *c, u64 la)
 
 void x86_tlb_purge_writes(struct x86_cpu *c)
 {
+	c->mmu->purges++;
 	for (u32 t = 1; t < X86_NR_TABLES; t += 2) {
 		log_clear(c->mmu, t, false);
 		log_clear(c->mmu, t, true);
@@ -231,6 +235,7 @@ int x86_mmu_create(struct x86_cpu *c)
 	for (u32 t = 0; t < X86_NR_TABLES; t++)
 		entry_clear(mmu->table[t], 0);
 	entry_clear(mmu->none, 0);
+	mmu->phys_gen = 1;
 	c->mmu = mmu;
 	x86_mmu_select(c);
 	return 0;
@@ -261,7 +266,7 @@ static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len
 	bool write = a->walk & X86_WALK_WRITE;
 	struct x86_mmu *mmu = c->mmu;
 	u32 off = la & ~PAGE_MASK;
-	struct machine_page m;
+	const struct x86_phys_page *m;
 	struct x86_walk w;
 
 	p->len = len;
@@ -280,13 +285,13 @@ static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len
 		return false;
 	}
 	p->gpa = w.gpa;
-	x86_door(c);
-	if (!c->ops->page(c->m, w.gpa & PAGE_MASK, write ? MACHINE_W : MACHINE_R, c->smm, &m)) {
+	m = x86_phys_page(c, w.gpa, write);
+	if (!m) {
 		p->mmio = true;
 		return true;
 	}
-	p->host = m.host + off;
-	if (write && !m.writable) {
+	p->host = m->host + off;
+	if (write && !m->writable) {
 		p->mmio = true;
 		return true;
 	}
@@ -295,16 +300,16 @@ static bool part_find(struct x86_cpu *c, const struct access *a, u64 la, u32 len
 	 * the two sees the other's mark, as both are set in the same byte by atomic operations that
 	 * return the old value.
 	 */
-	if (write && (__atomic_fetch_or(m.attr, MACHINE_ATTR_WFILLED, __ATOMIC_SEQ_CST) &
+	if (write && (__atomic_fetch_or(m->attr, MACHINE_ATTR_WFILLED, __ATOMIC_SEQ_CST) &
 		      MACHINE_ATTR_CODE)) {
 		p->code = true;
 		return true;
 	}
 	large_note(mmu, la, &w);
-	tlb_fill(mmu, a->set * 2, la, m.host, w.global);
+	tlb_fill(mmu, a->set * 2, la, m->host, w.global);
 	/* Who may write may read. */
 	if (write)
-		tlb_fill(mmu, a->set * 2 + 1, la, m.host, w.global);
+		tlb_fill(mmu, a->set * 2 + 1, la, m->host, w.global);
 	c->stats[X86_STAT_TLB_FILLS]++;
 	return true;
 }

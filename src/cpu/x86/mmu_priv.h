@@ -26,15 +26,21 @@ struct x86_large_log {
 	u64 huge[4];   /* 1 GiB pages */
 };
 
-/* The walker's own translations of page-table pages. */
-#define X86_PHYS_SIZE 64
+/*
+ * Guest-physical pages resolved before, so that walks and most fills need not call the machine
+ * (which costs a spill of the guest's SIMD state). Dropped with everything else by
+ * x86_tlb_flush_all(); what was marked dirty counts as such until x86_tlb_purge_writes(), as for an
+ * entry of a write table.
+ */
+#define X86_PHYS_SIZE 1024
 struct x86_phys_page {
-	u64 key; /* guest-physical page | X86_PHYS_VALID | smm; 0: empty */
+	u64 key; /* guest-physical page | generation << 1 | smm; 0: empty */
 	u8 *host;
 	u8 *attr;
+	u32 dirtied; /* value of mmu->purges + 1 when it was marked dirty */
 	bool writable;
 };
-#define X86_PHYS_VALID 2
+#define X86_PHYS_GEN_MAX 2047u
 
 struct x86_mmu {
 	struct x86_tlb_entry table[X86_NR_TABLES][X86_TLB_SIZE];
@@ -43,13 +49,17 @@ struct x86_mmu {
 	struct x86_fill_log log[2][X86_NR_TABLES]; /* [global] */
 	struct x86_large_log large[2];		   /* [global] */
 	struct x86_phys_page phys[X86_PHYS_SIZE];
+	u32 phys_gen; /* 1 to X86_PHYS_GEN_MAX */
+	u32 purges;
 	u8 set;
 	bool aligned; /* unaligned accesses raise #AC */
 };
 
-/* The host page behind a guest-physical one, for reading; NULL: no RAM. Good until the next call.
+/*
+ * The host page behind a guest-physical one, marked dirty if write and it is writable; NULL: no RAM. Good
+ * until the next call.
  */
-const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa);
+const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa, bool write);
 
 static inline bool x86_la_canonical(const struct x86_cpu *c, u64 la)
 {

@@ -53,22 +53,45 @@ struct format {
 	u64 reserved; /* bits that must be 0 in every entry */
 };
 
-const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa)
+static struct x86_phys_page *phys_slot(struct x86_cpu *c, u64 gpa, u64 *key)
 {
-	u64 page = gpa & PAGE_MASK, key = page | X86_PHYS_VALID | c->smm;
-	struct x86_phys_page *p = &c->mmu->phys[(gpa >> PAGE_SHIFT) % X86_PHYS_SIZE];
-	struct machine_page m;
+	*key = (gpa & PAGE_MASK) | c->mmu->phys_gen << 1 | c->smm;
+	return &c->mmu->phys[(gpa >> PAGE_SHIFT) % X86_PHYS_SIZE];
+}
 
-	if (likely(p->key == key))
+const struct x86_phys_page *x86_phys_page(struct x86_cpu *c, u64 gpa, bool write)
+{
+	u32 dirtied = c->mmu->purges + 1;
+	struct machine_page m;
+	u64 key;
+	struct x86_phys_page *p = phys_slot(c, gpa, &key);
+
+	if (likely(p->key == key) && (!write || p->dirtied == dirtied || !p->writable))
 		return p;
 	x86_door(c);
-	if (!c->ops->page(c->m, page, MACHINE_R, c->smm, &m))
+	if (!c->ops->page(c->m, gpa & PAGE_MASK, write ? MACHINE_W : MACHINE_R, c->smm, &m))
 		return NULL;
 	p->key = key;
 	p->host = m.host;
 	p->attr = m.attr;
 	p->writable = m.writable;
+	p->dirtied = write && m.writable ? dirtied : 0;
 	return p;
+}
+
+/* The entry at gpa was written through a page resolved for reading. */
+static void phys_dirty(struct x86_cpu *c, u64 gpa)
+{
+	u64 key;
+	struct x86_phys_page *p = phys_slot(c, gpa, &key);
+
+	if (p->key == key) {
+		if (p->dirtied == c->mmu->purges + 1)
+			return;
+		p->dirtied = c->mmu->purges + 1;
+	}
+	x86_door(c);
+	c->ops->dirty(c->m, gpa, c->smm);
 }
 
 static u64 above_maxphyaddr(const struct x86_cpu *c)
@@ -144,7 +167,7 @@ static u64 leaf_gpa(const struct format *f, u8 level, u64 e, u64 la)
 
 static bool read_entry(struct x86_cpu *c, const struct format *f, struct step *s)
 {
-	const struct x86_phys_page *p = x86_phys_page(c, s->gpa);
+	const struct x86_phys_page *p = x86_phys_page(c, s->gpa, false);
 
 	if (unlikely(!p))
 		return false;
@@ -174,8 +197,7 @@ static bool update_entry(struct x86_cpu *c, const struct format *f, const struct
 						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	if (!done)
 		return false;
-	x86_door(c);
-	c->ops->dirty(c->m, s->gpa, c->smm);
+	phys_dirty(c, s->gpa);
 	/* The exchange was a full barrier: either the decoder saw the new entry or we see its mark.
 	 */
 	if (unlikely(__atomic_load_n(s->attr, __ATOMIC_SEQ_CST) & MACHINE_ATTR_CODE))
@@ -324,7 +346,7 @@ bool x86_phys_read(struct x86_cpu *c, u64 gpa, void *buf, u32 size)
 {
 	while (size) {
 		u32 off = gpa & ~PAGE_MASK, n = MIN(size, (u32)PAGE_SIZE - off);
-		const struct x86_phys_page *p = x86_phys_page(c, gpa);
+		const struct x86_phys_page *p = x86_phys_page(c, gpa, false);
 
 		if (!p)
 			return false;
@@ -340,16 +362,15 @@ bool x86_phys_write(struct x86_cpu *c, u64 gpa, const void *buf, u32 size)
 {
 	while (size) {
 		u32 off = gpa & ~PAGE_MASK, n = MIN(size, (u32)PAGE_SIZE - off);
-		struct machine_page m;
+		const struct x86_phys_page *p = x86_phys_page(c, gpa, true);
 
-		x86_door(c);
-		if (!c->ops->page(c->m, gpa & PAGE_MASK, MACHINE_W, c->smm, &m) || !m.writable)
+		if (!p || !p->writable)
 			return false;
-		x86_copy(m.host + off, buf, n);
+		x86_copy(p->host + off, buf, n);
 		/* Not entered into a write table, so the mark is looked at after the store. */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (__atomic_load_n(m.attr, __ATOMIC_RELAXED) & MACHINE_ATTR_CODE)
-			x86_mmu_code_written(c, m.host + off, n);
+		if (__atomic_load_n(p->attr, __ATOMIC_RELAXED) & MACHINE_ATTR_CODE)
+			x86_mmu_code_written(c, p->host + off, n);
 		buf = (const u8 *)buf + n;
 		gpa += n;
 		size -= n;
