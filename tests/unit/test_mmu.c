@@ -230,6 +230,7 @@ static void test_accessed_dirty(void **state)
 	*ram64(f, pml4) &= ~(u64)A;
 	assert_int_equal(fixture_entry(f, at), DATA | P | W);
 	memset(f->toy.dirty, 0, RAM_SIZE >> 12);
+	x86_tlb_purge_writes(c);
 	assert_true(RUN(f, x86_ld8(c, X86_DS, 0x1000)));
 	assert_int_equal(fixture_entry(f, at), DATA | P | W | A);
 	assert_true(fixture_entry(f, pml4) & A);
