@@ -504,6 +504,23 @@ static void test_dirty_log(void **state)
 	}
 }
 
+/* A page resolved long ago does not come back when the generations of the physical cache do. */
+static void test_generations(void **state)
+{
+	struct fixture *f = *state;
+	struct x86_cpu *c = &f->cpu;
+	u64 v = 1;
+
+	f->toy.rom = DATA;
+	assert_true(x86_phys_write(c, DATA, &v, 8));
+	f->toy.rom_size = PAGE_SIZE;
+	for (u32 round = 0; round < 2047; round++) {
+		x86_tlb_flush_all(c);
+		if (round == 2046)
+			assert_false(x86_phys_write(c, DATA, &v, 8));
+	}
+}
+
 static void test_flush_large(void **state)
 {
 	struct fixture *f = *state;
@@ -973,6 +990,7 @@ int main(void)
 		T(test_phys),
 		T(test_flush),
 		T(test_dirty_log),
+		T(test_generations),
 		T(test_flush_large),
 		T(test_flush_overflow),
 		T(test_crossing),
