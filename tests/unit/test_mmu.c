@@ -419,6 +419,24 @@ static void test_32bit(void **state)
 	assert_int_equal(*(u32 *)ram64(f, 0x900000), DATA | P | A);
 }
 
+static void test_translate(void **state)
+{
+	struct fixture *f = *state;
+	struct x86_cpu *c = &f->cpu;
+	bool writable = true, user = false;
+	u64 gpa = 0, at;
+
+	fixture_paging(f, 4, true);
+	c->cr4 |= X86_CR4_SMAP;
+	at = fixture_map(f, 0x1000, DATA, P | U, 1);
+	assert_true(x86_translate(c, 0x1234, &gpa, &writable, &user));
+	assert_true(gpa == DATA + 0x234 && !writable && user);
+	assert_int_equal(fixture_entry(f, at), DATA | P | U);
+	assert_false(x86_translate(c, 0x2000, &gpa, &writable, &user));
+	*ram64(f, at) |= 1ull << 47;
+	assert_false(x86_translate(c, 0x1234, &gpa, &writable, &user));
+}
+
 static void test_phys(void **state)
 {
 	struct fixture *f = *state;
@@ -987,6 +1005,7 @@ int main(void)
 		T(test_canonical),
 		T(test_pae),
 		T(test_32bit),
+		T(test_translate),
 		T(test_phys),
 		T(test_flush),
 		T(test_dirty_log),

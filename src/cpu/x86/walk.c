@@ -327,6 +327,19 @@ bool x86_walk(struct x86_cpu *c, u64 la, u32 flags, struct x86_walk *w)
 	return o == WALK_OK;
 }
 
+bool x86_translate(struct x86_cpu *c, u64 la, u64 *gpa, bool *writable, bool *user)
+{
+	struct x86_walk w;
+
+	/* A refusal for lack of rights (SMAP, protection keys) still says where the page is. */
+	if (!x86_walk(c, la, X86_WALK_NOSET, &w) && (w.error & (PF_P | PF_RSVD)) != PF_P)
+		return false;
+	*gpa = w.gpa;
+	*writable = w.writable;
+	*user = w.user;
+	return true;
+}
+
 bool x86_load_pdptes(struct x86_cpu *c, u64 cr3)
 {
 	/* Below the address only P, PWT and PCD may be set; bits 11:9 are ignored. */
