@@ -44,7 +44,6 @@ AV_EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t 
 	return err ? (void *)shim_ret(err) : out;
 }
 SHIM_ALIAS(mmap64, mmap);
-SHIM_ALIAS(__mmap, mmap);
 
 AV_EXPORT int close(int fd)
 {
