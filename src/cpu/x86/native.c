@@ -241,10 +241,8 @@ static void mask_stub(struct mask *m, const u8 *code, u32 len)
 }
 
 /* Lanes that one mask bit guards: a memory element may be wider or narrower than the result's (conversions, dot products). */
-static u32 lane_count(const struct x86_decoded *d, const ZydisDecodedOperand *mem)
+static u32 lane_count(const struct x86_decoded *d, u32 n)
 {
-	u32 n = mem->element_count;
-
 	for (u32 k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
 		ZydisRegisterClass rc;
@@ -259,9 +257,18 @@ static u32 lane_count(const struct x86_decoded *d, const ZydisDecodedOperand *me
 }
 
 /* SDM vol. 2 "Exceptions Types of EVEX-Encoded Instructions": the NF types access their whole operand whatever the mask. */
-static bool suppresses_faults(ZydisExceptionClass k)
+static bool suppresses_faults(const struct x86_decoded *d)
 {
-	switch (k) {
+	switch (d->z.mnemonic) { /* Zydis 4.0 has them as E4 */
+	case ZYDIS_MNEMONIC_VDBPSADBW:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+	case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
+		return false;
+	default:
+		break;
+	}
+	switch (d->z.meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:
 	case ZYDIS_EXCEPTION_CLASS_E3NF:
@@ -282,21 +289,23 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 	u32 k = (u32)ZydisRegisterGetId(d->z.avx.mask.reg);
 	/* kmovq rax, k; without AVX512BW there are at most 16 lanes: kmovw eax, k */
 	u8 wide[] = { 0xc4, 0xe1, 0xfb, 0x93, (u8)(0xc0 | k) }, narrow[] = { 0xc5, 0xf8, 0x93, (u8)(0xc0 | k) };
-	u32 size = mem->size / 8;
+	u32 size = mem->size / 8, elements;
 
-	if (mem->element_count == 0 || !suppresses_faults(d->z.meta.exception_class))
+	if (mem->element_count == 0 || !suppresses_faults(d))
 		return false;
-	m->count = lane_count(d, mem);
+	/* Whole vectors (VEXTRACTF32X4) are masked by the element that W names. */
+	elements = mem->element_size > 64 ? mem->size / (d->z.raw.evex.W ? 64u : 32u) : mem->element_count;
+	m->count = lane_count(d, elements);
 	m->mode = X86_MASK_LANES;
 	if (d->z.meta.category == ZYDIS_CATEGORY_COMPRESS || d->z.meta.category == ZYDIS_CATEGORY_EXPAND) {
-		m->count = mem->element_count;
+		m->count = elements;
 		m->mode = X86_MASK_PACK;
 	} else if (d->z.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
-		m->count = mem->element_count;
+		m->count = elements;
 		m->mode = X86_MASK_FOLD;
 	}
 	m->lane = size / m->count;
-	m->bits = m->mode == X86_MASK_FOLD ? d->z.avx.vector_length / 8u / m->lane : m->count;
+	m->bits = m->mode == X86_MASK_FOLD ? lane_count(d, d->z.avx.vector_length / 8u / m->lane) : m->count;
 	if (m->bits > 16)
 		mask_stub(m, wide, sizeof(wide));
 	else
@@ -381,15 +390,56 @@ static void bind_x87(const struct x86_decoded *d, struct x86_insn *i)
 		i->spare |= X86_N_INIT;
 		break;
 	case ZYDIS_MNEMONIC_FNCLEX:
-	case ZYDIS_MNEMONIC_FLDCW:
 	case ZYDIS_MNEMONIC_FNSTCW:
 	case ZYDIS_MNEMONIC_FNSTSW:
 		break;
+	case ZYDIS_MNEMONIC_FLDCW:
+		i->spare |= X86_N_WAITS;
+		break;
 	default:
-		i->spare |= X86_N_X87;
+		i->spare |= X86_N_X87 | X86_N_WAITS;
 		i->imm = (u64)(d->z.opcode & 7) << 8 | d->bytes[d->z.raw.modrm.offset];
 		break;
 	}
+}
+
+/* Log2 of the alignment that the operand must have. Where the host checks it, too, this decides which fault comes first. */
+static u32 alignment(const struct x86_decoded *d, const ZydisDecodedOperand *mem)
+{
+	switch (d->z.meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_SSE1:
+	case ZYDIS_EXCEPTION_CLASS_AVX1:
+	case ZYDIS_EXCEPTION_CLASS_E1:
+	case ZYDIS_EXCEPTION_CLASS_E1NF:
+		return (u32)__builtin_ctz(mem->size / 8u);
+	default:
+		break;
+	}
+	switch (d->z.mnemonic) {
+	case ZYDIS_MNEMONIC_MOVUPS:
+	case ZYDIS_MNEMONIC_MOVUPD:
+	case ZYDIS_MNEMONIC_MOVDQU:
+	case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_PCMPESTRI:
+	case ZYDIS_MNEMONIC_PCMPESTRM:
+	case ZYDIS_MNEMONIC_PCMPISTRI:
+	case ZYDIS_MNEMONIC_PCMPISTRM:
+	case ZYDIS_MNEMONIC_MASKMOVDQU:
+		return 0;
+	default: /* CMPXCHG16B is one of these */
+		if (d->z.meta.isa_set == ZYDIS_ISA_SET_SHA) /* differs by vendor: the host decides */
+			return 0;
+		return d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && mem->size == 128 ? 4 : 0;
+	}
+}
+
+static bool uses_mmx(const struct x86_decoded *d)
+{
+	for (u32 k = 0; k < d->z.operand_count; k++)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(d->op[k].reg.value) == ZYDIS_REGCLASS_MMX)
+			return true;
+	return false;
 }
 
 /* A byte-masked store's operand is hidden, so that the decoder did not lay it out. */
@@ -411,6 +461,11 @@ static void bind_memory(const struct x86_decoded *d, const struct x86_recoded *r
 	if (r->implicit)
 		lay_implicit(d, r->mem, i);
 	i->opsize = (u8)((r->mem->size + 7) / 8);
+	/* Masked accesses check as the host pleases: AMD's do not always. */
+	if (!masked)
+		i->spare |= (u8)(alignment(d, r->mem) << X86_N_ALIGN_SHIFT);
+	if (uses_mmx(d))
+		i->spare |= X86_N_WAITS;
 	if (writes && (masked || !reads))
 		i->spare |= X86_N_WRITE;
 	if (masked)

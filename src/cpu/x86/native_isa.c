@@ -170,6 +170,20 @@ static bool has_class(const struct x86_decoded *d, ZydisRegisterClass first, Zyd
 	return false;
 }
 
+/* With a memory operand these show no SIMD register. */
+static bool converts_from_memory(const struct x86_decoded *d)
+{
+	switch (d->z.mnemonic) {
+	case ZYDIS_MNEMONIC_CVTSS2SI:
+	case ZYDIS_MNEMONIC_CVTSD2SI:
+	case ZYDIS_MNEMONIC_CVTTSS2SI:
+	case ZYDIS_MNEMONIC_CVTTSD2SI:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Families are told by instruction set; some members of a set belong to another family. */
 static enum x86_simd_kind refine(const struct x86_decoded *d, enum x86_simd_kind kind)
 {
@@ -181,7 +195,9 @@ static enum x86_simd_kind refine(const struct x86_decoded *d, enum x86_simd_kind
 	case X86_KIND_VEX_INT: /* TZCNT */
 		return legacy ? X86_KIND_INT : kind;
 	case X86_KIND_SSE: /* on MMX registers only: EM and TS count, OSFXSR does not; on neither (CRC32, MOVNTI, fences): nothing */
-		if (has_class(d, ZYDIS_REGCLASS_XMM, ZYDIS_REGCLASS_XMM))
+		if (has_class(d, ZYDIS_REGCLASS_X87, ZYDIS_REGCLASS_X87)) /* FISTTP */
+			return X86_KIND_X87;
+		if (has_class(d, ZYDIS_REGCLASS_XMM, ZYDIS_REGCLASS_XMM) || converts_from_memory(d))
 			return kind;
 		return has_class(d, ZYDIS_REGCLASS_MMX, ZYDIS_REGCLASS_MMX) ? X86_KIND_MMX : X86_KIND_INT;
 	default:
@@ -206,6 +222,11 @@ static enum x86_isa_verdict exceptional(const struct x86_decoded *d)
 		return X86_ISA_ABSENT;
 	case ZYDIS_MNEMONIC_MOVDIR64B: /* two memory operands */
 		return X86_ISA_ABSENT;
+	case ZYDIS_MNEMONIC_VZEROALL: /* in 64-bit code they reach twice as many registers */
+	case ZYDIS_MNEMONIC_VZEROUPPER:
+		return d->bits == 8 ? X86_ISA_RUN : X86_ISA_REFUSED;
+	case ZYDIS_MNEMONIC_PAUSE: /* with REX.B it is XCHG, which Zydis 4.0 does not see */
+		return (d->z.attributes & ZYDIS_ATTRIB_HAS_REX) && d->z.raw.rex.B ? X86_ISA_REFUSED : X86_ISA_NOP;
 	default:
 		return X86_ISA_RUN;
 	}
@@ -216,16 +237,18 @@ enum x86_isa_verdict x86_native_isa(const struct x86_decoded *d, enum x86_simd_k
 	const struct isa_row *row = &rows[d->z.meta.isa_set];
 
 	pthread_once(&once, read_features);
+	if (exceptional(d) != X86_ISA_RUN)
+		return exceptional(d);
 	if (row->verdict == X86_ISA_REFUSED || (d->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED))
 		return X86_ISA_REFUSED;
-	if (row->verdict == X86_ISA_ABSENT || exceptional(d) == X86_ISA_ABSENT)
-		return X86_ISA_ABSENT;
-	if (row->verdict == X86_ISA_NOP)
-		return X86_ISA_NOP;
+	if (row->verdict != X86_ISA_RUN)
+		return row->verdict;
 	if (!host_has(row->feature) || !host_has(row->feature2) || !host_enables(row->kind))
 		return X86_ISA_ABSENT;
 	if (row->kind == LEGACY && !plain_category(d->z.meta.category))
 		return X86_ISA_REFUSED;
+	if (d->z.meta.category == ZYDIS_CATEGORY_NOP || d->z.meta.category == ZYDIS_CATEGORY_WIDENOP)
+		return X86_ISA_NOP;
 	*kind = refine(d, row->kind & ~BIT(7));
 	return X86_ISA_RUN;
 }

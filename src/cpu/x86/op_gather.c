@@ -42,6 +42,14 @@ static bool enabled(u8 *x, const struct x86_vsib *v, u32 n)
 	return *(vector(x, v->mask, n * v->elem) + v->elem - 1) & 0x80;
 }
 
+/* AVX2: the mask register becomes all ones or zeros in each element, and zero above them. */
+static void normalise_mask(u8 *x, const struct x86_vsib *v)
+{
+	for (u32 n = 0; n < v->count; n++)
+		x86_fill(vector(x, v->mask, n * v->elem), enabled(x, v, n) ? 0xff : 0, v->elem);
+	clear_from(x, v->mask, (u32)v->count * v->elem);
+}
+
 static void disable(u8 *x, const struct x86_vsib *v, u32 n)
 {
 	if (v->evex)
@@ -82,11 +90,15 @@ const struct x86_insn *x86_op_gather(struct x86_cpu *c, const struct x86_insn *i
 	x86_copy(&v, &i->imm, sizeof(v));
 	x86_simd_check(c, v.evex ? X86_KIND_AVX512 : X86_KIND_AVX);
 	x = x86_simd_image(c, X86_XCOMP_SSE | X86_XCOMP_AVX | X86_XCOMP_AVX512);
+	if (!v.evex)
+		normalise_mask(x, &v);
 	for (u32 n = 0; n < v.count; n++) {
 		if (!enabled(x, &v, n))
 			continue;
 		move_element(c, i, &v, x, n);
 		disable(x, &v, n);
+		if (!v.scatter)
+			clear_from(x, v.data, (u32)v.count * v.elem);
 		/* The element is done for good: a device read that answered it will not be asked for again. */
 		x86_io_done(c);
 	}

@@ -15,6 +15,9 @@
 #include "cpu/x86/except.h"
 #include "cpu/x86/seg.h"
 
+#define FSW_ES	 BIT(7)
+#define MXCSR_MM BIT(17)
+
 typedef u64 stub_fn(struct x86_cpu *c, void *ptr);
 
 /* Room for a 64-byte operand at any offset in a cache line. */
@@ -106,11 +109,32 @@ const struct x86_insn *x86_op_native(struct x86_cpu *c, const struct x86_insn *i
 	return done(c, i);
 }
 
+/*
+ * Off the fast path the engine may find a page fault before the host sees the instruction: what comes first on hardware must
+ * be looked for here.
+ */
+static void check_before_memory(struct x86_cpu *c, const struct x86_insn *i, u64 la)
+{
+	u16 sw = X86_FIELD(c->xsave, X86_XS_FSW, u16);
+	u32 mxcsr = X86_FIELD(c->xsave, X86_XS_MXCSR, u32);
+
+	if (c->simd_live)
+		__asm__ volatile("fnstsw %0\n\tstmxcsr %1" : "=m"(sw), "=m"(mxcsr));
+	else if (!(X86_FIELD(c->xsave, X86_XS_BV, u64) & X86_XCOMP_X87))
+		sw = 0;
+	if ((i->spare & X86_N_WAITS) && (sw & FSW_ES))
+		x86_raise(c, X86_MF);
+	/* With AMD's MXCSR.MM the host alone knows what it lets pass. */
+	if ((la & (BIT(i->spare >> X86_N_ALIGN_SHIFT) - 1)) && !(mxcsr & MXCSR_MM))
+		x86_gp(c, 0);
+}
+
 static __cold const struct x86_insn *load_slow(struct x86_cpu *c, const struct x86_insn *i, u64 la)
 {
 	struct bounce b;
 	u8 *p = b.b + (la & 63);
 
+	check_before_memory(c, i, la);
 	x86_read_slow(c, i->seg, la, p, i->opsize);
 	run(c, i, p);
 	return done(c, i);
@@ -130,14 +154,28 @@ const struct x86_insn *x86_op_native_load(struct x86_cpu *c, const struct x86_in
 	return done(c, i);
 }
 
+/* An x87 store with an unmasked exception other than precision does not happen; the exception stays pending. */
+static bool x87_stored(const struct x86_cpu *c, const struct x86_insn *i)
+{
+	u16 sw = X86_FIELD(c->xsave, X86_XS_FSW, u16), cw = X86_FIELD(c->xsave, X86_XS_FCW, u16);
+
+	if (!(i->spare & X86_N_X87))
+		return true;
+	if (c->simd_live)
+		__asm__ volatile("fnstsw %0\n\tfnstcw %1" : "=m"(sw), "=m"(cw));
+	return !(sw & ~cw & 0x1f);
+}
+
 static __cold const struct x86_insn *store_slow(struct x86_cpu *c, const struct x86_insn *i, u64 la)
 {
 	struct bounce b;
 	u8 *p = b.b + (la & 63);
 
+	check_before_memory(c, i, la);
 	x86_probe(c, i->seg, la, i->opsize, true);
 	run(c, i, p);
-	x86_write_slow(c, i->seg, la, p, i->opsize);
+	if (x87_stored(c, i))
+		x86_write_slow(c, i->seg, la, p, i->opsize);
 	return done(c, i);
 }
 
@@ -163,6 +201,9 @@ const struct x86_insn *x86_op_native_rmw(struct x86_cpu *c, const struct x86_ins
 
 	check(c, i);
 	la = x86_mem(c, i, i->opsize, true);
+	/* CMPXCHG16B: a private copy would be aligned. */
+	if (unlikely(la & (BIT(i->spare >> X86_N_ALIGN_SHIFT) - 1)))
+		x86_gp(c, 0);
 	p = x86_rmw_begin(c, i->seg, la, i->opsize, i->flags & X86_I_LOCK, &w);
 	run(c, i, p);
 	x86_rmw_end(c, &w);

@@ -129,7 +129,42 @@ static const struct x86_insn *op_clzero(struct x86_cpu *c, const struct x86_insn
 	return x86_next(i);
 }
 
+/* ---- outside 64-bit mode they reach eight registers, so that the host's own would do too much ---- */
+
+static const struct x86_insn *zero_vectors(struct x86_cpu *c, const struct x86_insn *i, bool all)
+{
+	const struct x86_xlayout *l = x86_xlayout();
+	u8 *x;
+
+	x86_simd_check(c, X86_KIND_AVX);
+	x = x86_simd_image(c, X86_XCOMP_SSE | X86_XCOMP_AVX | X86_XCOMP_AVX512);
+	if (all)
+		x86_fill(x + X86_XS_XMM, 0, 8 * 16);
+	x86_fill(x + l->off[2], 0, 8 * 16);
+	if (l->len[6])
+		x86_fill(x + l->off[6], 0, 8 * 32);
+	return x86_next(i);
+}
+
+static const struct x86_insn *op_vzeroall(struct x86_cpu *c, const struct x86_insn *i)
+{
+	return zero_vectors(c, i, true);
+}
+
+static const struct x86_insn *op_vzeroupper(struct x86_cpu *c, const struct x86_insn *i)
+{
+	return zero_vectors(c, i, false);
+}
+
+static bool bind_vzero(const struct x86_decoded *d, struct x86_insn *i)
+{
+	i->fn = d->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL ? op_vzeroall : op_vzeroupper;
+	return d->bits != 8;
+}
+
 const struct x86_op_row x86_ops_simd[] = {
+	{ ZYDIS_MNEMONIC_VZEROALL, NULL, bind_vzero },
+	{ ZYDIS_MNEMONIC_VZEROUPPER, NULL, bind_vzero },
 	{ ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr },
 	{ ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr },
 	{ ZYDIS_MNEMONIC_VLDMXCSR, op_vldmxcsr },

@@ -107,6 +107,8 @@ enum x86_native_flags {
 	X86_N_WRITE = BIT(0), /* i->spare: the memory operand is written only */
 	X86_N_X87 = BIT(1),   /* i->imm is the FOP to record: x87, and not a control instruction */
 	X86_N_INIT = BIT(2),  /* FNINIT: clears the recorded pointers */
+	X86_N_WAITS = BIT(3), /* reports a pending x87 exception, before it touches memory */
+	X86_N_ALIGN_SHIFT = 4, /* bits 4-6: log2 of the alignment wanted of the memory operand */
 };
 enum x86_native_mask {
 	X86_MASK_LANES, /* mask bit n guards lane n */
