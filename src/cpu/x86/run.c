@@ -380,12 +380,12 @@ static bool caught(struct x86_cpu *c, enum x86_exit_reason *why)
 	return false;
 }
 
-static enum x86_exit_reason run_loop(struct x86_cpu *c)
+static __attribute__((noinline)) enum x86_exit_reason loop(struct x86_cpu *c, bool jumped)
 {
 	const struct x86_insn *i;
 	enum x86_exit_reason why;
 
-	if (__builtin_setjmp(c->jmp) && caught(c, &why))
+	if (jumped && caught(c, &why))
 		return why;
 	for (;;) {
 		if (unlikely(READ_ONCE(c->req)) && between(c, &why))
@@ -409,6 +409,17 @@ static enum x86_exit_reason run_loop(struct x86_cpu *c)
 			c->insn = NULL;
 		}
 	}
+}
+
+/*
+ * Where long jumps land. Nothing lives in this frame across the jump: clang reuses the slots of variables that it believes
+ * dead, as it does not know that __builtin_setjmp returns twice.
+ */
+static __attribute__((noinline)) enum x86_exit_reason run_loop(struct x86_cpu *c)
+{
+	bool jumped = __builtin_setjmp(c->jmp);
+
+	return loop(x86_current, jumped);
 }
 
 enum x86_exit_reason x86_run(struct x86_cpu *c)
