@@ -731,6 +731,7 @@ static void wall_clock(void **state)
 
 static void kvmclock_ctrl(void **state)
 {
+	struct kvm_clock_data d = {.clock = 1000000000};
 	struct pvclock *p;
 	struct guest g;
 
@@ -747,6 +748,18 @@ static void kvmclock_ctrl(void **state)
 	g_done(&g);
 	guest_done(&g);
 	assert_true(p->flags & 2);
+	/* It stays until the guest has seen it and taken it away; an update does not. */
+	ok(g.vm, KVM_SET_CLOCK, &d);
+	guest_rewind(&g);
+	g_done(&g);
+	guest_done(&g);
+	assert_true(p->flags & 2);
+	p->flags &= ~2;
+	ok(g.vm, KVM_SET_CLOCK, &d);
+	guest_rewind(&g);
+	g_done(&g);
+	guest_done(&g);
+	assert_false(p->flags & 2);
 	guest_end(&g);
 }
 
