@@ -67,6 +67,9 @@ static int doctor(char **args)
 
 	cli_probe_cpu(&checks[0].f);
 	cli_probe_kvm(&checks[1].f);
+	/* What it can do counts for more than what it says of itself: some hypervisors hide the bits. */
+	if (checks[0].f.reason == CLI_NO_CPU_BIT && checks[1].f.reason == CLI_OK)
+		cli_find_that(&checks[0].f, CLI_OK, "The CPU shows neither VMX nor SVM, but /dev/kvm works all the same.");
 	cli_probe_software(&checks[2].f);
 	if (args[0])
 		cli_check_client(args[0], &checks[3].f);
