@@ -349,7 +349,7 @@ static int expected_vector(void)
 	return oracle->trap;
 }
 
-static u32 compare(u32 bits)
+static u32 compare(u32 bits, bool partial)
 {
 	u64 flags = (cpu->aflags >> 8 & 0xd5) | (u64)(cpu->aflags & 1) << 11;
 	u64 bare = oracle->out.flags & X86_FLAGS_ARITH;
@@ -363,7 +363,7 @@ static u32 compare(u32 bits)
 	for (u32 r = 0; r < (bits == 8 ? 16 : 8); r++)
 		bad += differs("gpr", r, &oracle->out.gpr[r], &cpu->gpr[r], bits);
 	bad += differs("flags", 0, &bare, &flags, 8);
-	return bad + compare_vectors(oracle->out.xs, cpu->xsave);
+	return partial ? bad : bad + compare_vectors(oracle->out.xs, cpu->xsave);
 }
 
 /* ---- one instruction ---- */
@@ -465,6 +465,7 @@ static u32 run_both(struct subject *s, enum placement p)
 {
 	static u8 result[sizeof(memory)];
 	u32 size = s->mem ? MAX(s->mem->size / 8u, 1u) : 0, bad;
+	bool partial;
 
 	if (host_differs(s, p))
 		return 0;
@@ -491,8 +492,11 @@ static u32 run_both(struct subject *s, enum placement p)
 	cpu->code_size = (u8)s->bits;
 	run_engine(&s->insn[0]);
 	snprintf(what + strlen(what), sizeof(what) - strlen(what), " (placement %d)", p);
-	bad = compare(s->bits);
-	bad += differs("memory", 0, result, arena + 4096, sizeof(memory));
+	/* How far a gather came before its fault is the implementation's. */
+	partial = oracle->trap >= 0 && s->mem && s->mem->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+	bad = compare(s->bits, partial);
+	if (!partial)
+		bad += differs("memory", 0, result, arena + 4096, sizeof(memory));
 	*strrchr(what, '(') = 0;
 	return bad;
 }

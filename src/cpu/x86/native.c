@@ -231,6 +231,7 @@ struct mask {
 	u8 stub[X86_NATIVE_MASK_STUB]; /* returns the mask in RAX; int3 behind */
 	u32 lane, count, bits;
 	enum x86_native_mask mode;
+	bool whole; /* the operand must be accessible as a whole, though only enabled lanes are written */
 };
 
 static void mask_stub(struct mask *m, const u8 *code, u32 len)
@@ -289,12 +290,11 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 	u32 k = (u32)ZydisRegisterGetId(d->z.avx.mask.reg);
 	/* kmovq rax, k; without AVX512BW there are at most 16 lanes: kmovw eax, k */
 	u8 wide[] = { 0xc4, 0xe1, 0xfb, 0x93, (u8)(0xc0 | k) }, narrow[] = { 0xc5, 0xf8, 0x93, (u8)(0xc0 | k) };
-	u32 size = mem->size / 8, elements;
+	u32 size = mem->size / 8, elements = mem->element_count;
 
-	if (mem->element_count == 0 || !suppresses_faults(d))
+	m->whole = !suppresses_faults(d);
+	if (elements == 0 || (m->whole && !(mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)))
 		return false;
-	/* Whole vectors (VEXTRACTF32X4) are masked by the element that W names. */
-	elements = mem->element_size > 64 ? mem->size / (d->z.raw.evex.W ? 64u : 32u) : mem->element_count;
 	m->count = lane_count(d, elements);
 	m->mode = X86_MASK_LANES;
 	if (d->z.meta.category == ZYDIS_CATEGORY_COMPRESS || d->z.meta.category == ZYDIS_CATEGORY_EXPAND) {
@@ -321,6 +321,7 @@ static bool vector_mask(const struct x86_decoded *d, const ZydisDecodedOperand *
 	u32 r, l = mem->size == 256;
 	bool wide;
 
+	m->whole = false;
 	switch (d->z.mnemonic) {
 	case ZYDIS_MNEMONIC_VMASKMOVPS:
 	case ZYDIS_MNEMONIC_VPMASKMOVD:
@@ -346,6 +347,7 @@ static bool byte_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 {
 	u32 r = 0;
 
+	m->whole = false;
 	for (u32 k = 0, seen = 0; k < d->z.operand_count; k++) {
 		ZydisRegisterClass rc = d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER ?
 						ZydisRegisterGetClass(d->op[k].reg.value) :
@@ -461,9 +463,7 @@ static void bind_memory(const struct x86_decoded *d, const struct x86_recoded *r
 	if (r->implicit)
 		lay_implicit(d, r->mem, i);
 	i->opsize = (u8)((r->mem->size + 7) / 8);
-	/* Masked accesses check as the host pleases: AMD's do not always. */
-	if (!masked)
-		i->spare |= (u8)(alignment(d, r->mem) << X86_N_ALIGN_SHIFT);
+	i->spare |= (u8)(alignment(d, r->mem) << X86_N_ALIGN_SHIFT);
 	if (uses_mmx(d))
 		i->spare |= X86_N_WAITS;
 	if (writes && (masked || !reads))
@@ -512,7 +512,7 @@ bool x86_native_bind(const struct x86_decoded *d, struct x86_insn *i)
 	if (kind == X86_KIND_X87)
 		bind_x87(d, i);
 	if (masked)
-		i->imm = m.lane | m.count << 8 | m.bits << 16 | (u32)m.mode << 24;
+		i->imm = m.lane | m.count << 8 | m.bits << 16 | (u32)m.mode << 24 | (u64)m.whole << 32;
 	if (r.mem)
 		bind_memory(d, &r, masked, i);
 	else

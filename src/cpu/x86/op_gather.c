@@ -90,15 +90,16 @@ const struct x86_insn *x86_op_gather(struct x86_cpu *c, const struct x86_insn *i
 	x86_copy(&v, &i->imm, sizeof(v));
 	x86_simd_check(c, v.evex ? X86_KIND_AVX512 : X86_KIND_AVX);
 	x = x86_simd_image(c, X86_XCOMP_SSE | X86_XCOMP_AVX | X86_XCOMP_AVX512);
-	if (!v.evex)
-		normalise_mask(x, &v);
 	for (u32 n = 0; n < v.count; n++) {
 		if (!enabled(x, &v, n))
 			continue;
 		move_element(c, i, &v, x, n);
-		disable(x, &v, n);
+		/* With the first element the rest of the registers changes; before it a fault leaves everything as it was. */
+		if (!v.evex)
+			normalise_mask(x, &v);
 		if (!v.scatter)
 			clear_from(x, v.data, (u32)v.count * v.elem);
+		disable(x, &v, n);
 		/* The element is done for good: a device read that answered it will not be asked for again. */
 		x86_io_done(c);
 	}

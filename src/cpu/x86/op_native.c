@@ -6,7 +6,7 @@
  *
  * Fields of struct x86_insn as x86_native_bind() sets them: stub; opsize: bytes of the memory operand; cond: enum
  * x86_simd_kind; spare: enum x86_native_flags; imm: the FOP of an x87 instruction, or for masked operands lane bytes | lanes
- * in memory << 8 | mask bits << 16 | enum x86_native_mask << 24.
+ * in memory << 8 | mask bits << 16 | enum x86_native_mask << 24 | whole operand must be accessible << 32.
  *
  * The host's memory operand has the guest's offset in its page (or, in a bounce buffer, in its cache line), so that alignment
  * checks come out as the guest's own: they arrive as a signal in the stub (signal.c).
@@ -264,6 +264,11 @@ static const struct x86_insn *masked_slow(struct x86_cpu *c, const struct x86_in
 	u8 *p = b.b + (la & 63);
 	u32 at, len;
 
+	/* An access of no lane is none, and needs no alignment. */
+	if (l.enabled)
+		check_before_memory(c, i, la);
+	if (i->imm >> 32 & 1)
+		x86_probe(c, i->seg, la, i->opsize, write);
 	x86_fill(p, 0, i->opsize);
 	for (left = l; next_run(&left, &at, &len);) {
 		if (write)
