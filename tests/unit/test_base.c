@@ -340,6 +340,7 @@ static void test_timer(void **state)
 	assert_true(av_timer_cancel(&b.timer, true));
 	assert_false(av_timer_cancel(&b.timer, false));
 	assert_true(reached(&a.fired, 3));
+	av_timer_cancel(&a.timer, true);
 	assert_true(a.at >= now + 80 * MS);
 	assert_int_equal(b.fired, 1);
 }
@@ -360,6 +361,7 @@ static void test_timer_sync_cancel(void **state)
 	p.timer.fire = probe_fire;
 	av_timer_arm(&p.timer, 0);
 	assert_true(reached(&p.fired, 2));
+	av_timer_cancel(&p.timer, true);
 
 	/* A timer that arms itself for the past can be stopped. */
 	av_timer_init(&hot.timer, probe_fire);
@@ -396,8 +398,10 @@ static void test_timer_many(void **state)
 	}
 	/* Nothing was cancelled late: the deadlines lie 1 s ahead, so only a stalled host lets one
 	 * through. */
-	for (u32 i = 0; i < MANY; i++)
+	for (u32 i = 0; i < MANY; i++) {
+		av_timer_cancel(&p[i].timer, true);
 		assert_int_equal(p[i].fired, i % 3 ? 1 : 0);
+	}
 	free(p);
 }
 
@@ -440,7 +444,7 @@ static void eye_ready(void *arg, u32 events)
 	u64 v;
 
 	__atomic_store_n(&e->entered, 1, __ATOMIC_SEQ_CST);
-	if (e->slow)
+	if (READ_ONCE(e->slow))
 		usleep(50000);
 	if (events & EPOLLIN && read(e->fd, &v, 8) == 8)
 		__atomic_fetch_add(&e->seen, v, __ATOMIC_SEQ_CST);
@@ -468,8 +472,8 @@ static void test_watch(void **state)
 	av_watch_destroy(w2);
 
 	/* destroy waits for the callback. */
-	e.slow = 1;
-	e.entered = 0;
+	WRITE_ONCE(e.slow, 1);
+	WRITE_ONCE(e.entered, 0);
 	assert_int_equal(write(kept, &one, 8), 8);
 	assert_true(reached(&e.entered, 1));
 	av_watch_destroy(w);
@@ -530,6 +534,7 @@ static int child_side(struct probe *inherited, struct av_watch *w, struct eye *e
 	if (write(own.fd, &one, 8) != 8 || !reached(&own.seen, 1))
 		return 6;
 	av_watch_destroy(mine);
+	av_timer_cancel(&p.timer, true);
 	return e->seen ? 7 : 0;
 }
 
@@ -554,6 +559,7 @@ static void test_fork(void **state)
 	assert_int_equal(write(e.fd, &one, 8), 8);
 	assert_true(reached(&e.seen, 1));
 	assert_true(reached(&p.fired, 1));
+	av_timer_cancel(&p.timer, true);
 	av_watch_destroy(w);
 	close(e.fd);
 }
