@@ -177,6 +177,7 @@ static const struct capability capabilities[] = {
 	CAP(READONLY_MEM, 1, "test_vm_io: memory_readonly"),
 	CAP(NR_MEMSLOTS, KVM_AV_NR_MEMSLOTS, "test_vm_io: memory_region_limits"),
 	CAP(MULTI_ADDRESS_SPACE, MEM_ADDRESS_SPACES, "test_vm_io: memory_address_spaces"),
+	CAP(X86_SMM, 1, "test_vm_io: memory_smm"),
 	CAP(SYNC_MMU, 1, "test_vm_io: memory_remapped"),
 	CAP_ENABLE(MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_MANUAL_CAPS, enable_dirty_manual,
 		   "test_vm_io: dirty_log_manual"),

@@ -176,6 +176,30 @@ static void memory_address_spaces(void **state)
 	munmap(a, 2 * PAGE);
 }
 
+/* System management mode runs in the second address space, which only it can see, and returns to
+ * where it came from. */
+static void memory_smm(void **state)
+{
+	u8 *smram = map_pages(16);
+
+	guest_start(&g);
+	set_region_at(g.vm, 1 | 1 << 16, 0, 0x30000, 16 * PAGE, smram);
+	g.at = smram + 0x8000;		       /* where SMIs go after reset */
+	code(&g, 0xb0, 0x5c, 0xe6, DONE_PORT); /* mov al, 0x5c; out DONE_PORT, al */
+	code(&g, 0x0f, 0xaa);		       /* rsm */
+
+	g.at = g.ram + GUEST_CODE;
+	code(&g, 0xb0, 0x11, 0xe6, DONE_PORT, 0xe6, DONE_PORT);
+	assert_int_equal(guest_done(&g), 0x11);
+	assert_false(g.run->flags & KVM_RUN_X86_SMM);
+	ok(g.vcpu, KVM_SMI, 0);
+	assert_int_equal(guest_done(&g), 0x5c);
+	assert_true(g.run->flags & KVM_RUN_X86_SMM);
+	assert_int_equal(guest_done(&g), 0x11);
+	assert_false(g.run->flags & KVM_RUN_X86_SMM);
+	munmap(smram, 16 * PAGE);
+}
+
 /* The guest's memory is what the client has mapped there now, not what it had when the slot was
  * made. */
 static void memory_remapped(void **state)
@@ -772,12 +796,16 @@ static void coalesced_limit(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(memory_region),	TEST(memory_region_limits),  TEST(memory_region_join),
-		TEST(memory_readonly),	TEST(memory_address_spaces), TEST(memory_remapped),
-		TEST(dirty_log),	TEST(dirty_log_manual),	     TEST(irqfd_edge),
-		TEST(irqfd_resample),	TEST(ioeventfd_pio_mmio),    TEST(ioeventfd_any_length),
-		TEST(ioeventfd_errors), TEST(ioeventfd_many),	     TEST(coalesced_mmio),
-		TEST(coalesced_pio),	TEST(coalesced_ring_full),   TEST(coalesced_limit),
+		TEST(memory_region),	     TEST(memory_region_limits),
+		TEST(memory_region_join),    TEST(memory_readonly),
+		TEST(memory_address_spaces), TEST(memory_smm),
+		TEST(memory_remapped),	     TEST(dirty_log),
+		TEST(dirty_log_manual),	     TEST(irqfd_edge),
+		TEST(irqfd_resample),	     TEST(ioeventfd_pio_mmio),
+		TEST(ioeventfd_any_length),  TEST(ioeventfd_errors),
+		TEST(ioeventfd_many),	     TEST(coalesced_mmio),
+		TEST(coalesced_pio),	     TEST(coalesced_ring_full),
+		TEST(coalesced_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
