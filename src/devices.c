@@ -2,8 +2,8 @@
 /*
  * The one list of what the host offers, and how a path is matched against it.
  *
- * Knows each device family by one function. Runs inside the client's open and stat, so a path that is none of ours
- * must be told apart within a few comparisons and without system calls.
+ * Knows each device family by one function. Runs inside the client's open and stat, so a path that
+ * is none of ours must be told apart within a few comparisons and without system calls.
  */
 #include "devices.h"
 #include "kvm/kvm.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 
 static const struct av_device devices[] = {
-	{ "/dev/kvm", 10, 232, kvm_dev_open },
+	{"/dev/kvm", 10, 232, kvm_dev_open},
 };
 
 /* Compares an absolute path with a clean one, passing over repeated slashes and "." components. */

@@ -2,8 +2,9 @@
 /*
  * Inside the command `anyvisor`: verbs, their options, and what can be wrong on a machine.
  *
- * The command is a program of its own. It uses the library only as any client does, by preloading it or through the
- * public API, and looks at /dev/kvm by direct system calls, as it may itself run under the library.
+ * The command is a program of its own. It uses the library only as any client does, by preloading
+ * it or through the public API, and looks at /dev/kvm by direct system calls, as it may itself run
+ * under the library.
  */
 #ifndef AV_CLI_CLI_H
 #define AV_CLI_CLI_H
@@ -27,7 +28,8 @@ struct cli_verb {
 	const char *name;
 	const char *args; /* after the options, in the help */
 	const char *help; /* one line */
-	const struct cli_option *options; /* ends with a NULL name; --help is understood everywhere */
+	const struct cli_option
+		*options;	 /* ends with a NULL name; --help is understood everywhere */
 	int (*run)(char **args); /* what follows the options; returns the exit status */
 };
 
@@ -35,7 +37,8 @@ extern const struct cli_verb cli_run, cli_doctor, cli_demo, cli_version, cli_hel
 extern const struct cli_verb *const cli_verbs[]; /* ends with NULL */
 
 const struct cli_verb *cli_find(const char *name);
-/* Takes options from args up to the first that is none, or behind "--"; says what is wrong on stderr and returns NULL. */
+/* Takes options from args up to the first that is none, or behind "--"; says what is wrong on
+ * stderr and returns NULL. */
 char **cli_parse(const struct cli_verb *verb, char **args, bool *help);
 void cli_usage(const struct cli_verb *verb);
 /* "anyvisor: ..." on stderr. */
@@ -82,7 +85,8 @@ void cli_probe_cpu(struct cli_finding *f);
 void cli_probe_kvm(struct cli_finding *f);
 void cli_probe_software(struct cli_finding *f);
 
-/* run.c: puts the library and its options into the environment. 0, or a status after saying why not. */
+/* run.c: puts the library and its options into the environment. 0, or a status after saying why
+ * not. */
 int cli_preload(const char *cpu, const char *log);
 
 #endif

@@ -38,7 +38,8 @@ static int find_command(const char *cmd, char path[PATH_MAX])
 		return ENOENT;
 	for (dirs = dirs ? dirs : "/bin:/usr/bin";; dirs = end + 1) {
 		end = strchrnul(dirs, ':');
-		snprintf(path, PATH_MAX, "%.*s%s%s", (int)(end - dirs), dirs, end == dirs ? "" : "/", cmd);
+		snprintf(path, PATH_MAX, "%.*s%s%s", (int)(end - dirs), dirs,
+			 end == dirs ? "" : "/", cmd);
 		if (!stat(path, &st) && S_ISREG(st.st_mode)) {
 			if (!access(path, X_OK))
 				return 0;
@@ -66,7 +67,8 @@ static bool gains_rights(int fd, const struct stat *st)
 	return getuid() && fgetxattr(fd, "security.capability", cap, sizeof(cap)) > 0;
 }
 
-/* The loader that a dynamic program names; "" for a static one, NULL where the headers make no sense. */
+/* The loader that a dynamic program names; "" for a static one, NULL where the headers make no
+ * sense. */
 static const char *elf_loader(int fd, const Elf64_Ehdr *eh, char path[PATH_MAX])
 {
 	Elf64_Phdr ph;
@@ -94,8 +96,10 @@ static void check_elf(const char *path, int fd, const char *head, size_t len, st
 	const Elf64_Ehdr *eh = (const void *)head;
 	char loader[PATH_MAX];
 
-	if (len < sizeof(*eh) || eh->e_ident[EI_CLASS] != ELFCLASS64 || eh->e_machine != EM_X86_64) {
-		cli_find_that(f, CLI_OTHER_ARCHITECTURE, "%s is a program for another architecture than 64-bit x86.", path);
+	if (len < sizeof(*eh) || eh->e_ident[EI_CLASS] != ELFCLASS64 ||
+	    eh->e_machine != EM_X86_64) {
+		cli_find_that(f, CLI_OTHER_ARCHITECTURE,
+			      "%s is a program for another architecture than 64-bit x86.", path);
 		return;
 	}
 	if (!elf_loader(fd, eh, loader)) {
@@ -103,11 +107,15 @@ static void check_elf(const char *path, int fd, const char *head, size_t len, st
 		return;
 	}
 	if (!loader[0])
-		cli_find_that(f, CLI_STATIC_CLIENT, "%s is statically linked: nothing can be preloaded into it.", path);
+		cli_find_that(f, CLI_STATIC_CLIENT,
+			      "%s is statically linked: nothing can be preloaded into it.", path);
 	else if (!strstr(loader, "/ld-linux-x86-64.so"))
-		cli_find_that(f, CLI_OTHER_LIBC, "%s is linked to another C library (its loader is %s).", path, loader);
+		cli_find_that(f, CLI_OTHER_LIBC,
+			      "%s is linked to another C library (its loader is %s).", path,
+			      loader);
 	else
-		cli_find_that(f, CLI_OK, "%s is a dynamically linked program for this machine.", path);
+		cli_find_that(f, CLI_OK, "%s is a dynamically linked program for this machine.",
+			      path);
 }
 
 /* "#!/bin/sh -e": the interpreter's path, in place. NULL: no such line. */
@@ -130,9 +138,11 @@ static void check_file(const char *path, int depth, struct cli_finding *f)
 	if (fd < 0 || fstat(fd, &st)) {
 		/* A program may be executable and not readable: then only running it will tell. */
 		if (fd < 0 && errno == EACCES && !access(path, X_OK))
-			cli_find_that(f, CLI_OK, "%s cannot be read, so it was not looked into.", path);
+			cli_find_that(f, CLI_OK, "%s cannot be read, so it was not looked into.",
+				      path);
 		else
-			cli_find_that(f, CLI_CLIENT_NOT_FOUND, "%s cannot be opened: %s.", path, strerror(errno));
+			cli_find_that(f, CLI_CLIENT_NOT_FOUND, "%s cannot be opened: %s.", path,
+				      strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return;
@@ -144,14 +154,20 @@ static void check_file(const char *path, int depth, struct cli_finding *f)
 		if (interp && depth < MAX_INTERPRETERS)
 			check_file(interp, depth + 1, f);
 		else
-			cli_find_that(f, CLI_CLIENT_NOT_EXECUTABLE, "%s is a script without a usable interpreter.", path);
+			cli_find_that(f, CLI_CLIENT_NOT_EXECUTABLE,
+				      "%s is a script without a usable interpreter.", path);
 	} else if (gains_rights(fd, &st)) {
-		cli_find_that(f, CLI_SETUID_CLIENT, "%s gains rights when it starts (set-id or file capabilities).", path);
+		cli_find_that(f, CLI_SETUID_CLIENT,
+			      "%s gains rights when it starts (set-id or file capabilities).",
+			      path);
 	} else if (n >= SELFMAG && !memcmp(head, ELFMAG, SELFMAG)) {
 		check_elf(path, fd, head, (size_t)n, f);
 	} else {
 		/* execvp(3) hands it to the shell. */
-		cli_find_that(f, CLI_OK, "%s is neither a program nor names an interpreter: the shell will read it.", path);
+		cli_find_that(
+			f, CLI_OK,
+			"%s is neither a program nor names an interpreter: the shell will read it.",
+			path);
 	}
 	close(fd);
 }

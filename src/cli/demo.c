@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * anyvisor demo: boots the distribution's cloud kernel under an unmodified QEMU on the software CPU, and watches its console
- * for the guest's own word that it came up.
+ * anyvisor demo: boots the distribution's cloud kernel under an unmodified QEMU on the software
+ * CPU, and watches its console for the guest's own word that it came up.
  */
 #include "cli/cli.h"
 
@@ -15,20 +15,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QEMU	"qemu-system-x86_64"
-#define INITRD	"demo-initramfs.cpio.gz"
-#define MARKER	"anyvisor-demo: ok"
-#define APPEND	"console=ttyS0 panic=-1 quiet"
+#define QEMU   "qemu-system-x86_64"
+#define INITRD "demo-initramfs.cpio.gz"
+#define MARKER "anyvisor-demo: ok"
+#define APPEND "console=ttyS0 panic=-1 quiet"
 
 static const char *smp = "1", *memory = "512", *kernel;
 static bool quiet;
 
 static const struct cli_option options[] = {
-	{ "smp", "N", "number of virtual CPUs (default 1)", &smp },
-	{ "memory", "MIB", "guest memory in MiB (default 512)", &memory },
-	{ "kernel", "FILE", "a kernel with a serial console (default: the newest cloud kernel in /boot)", &kernel },
-	{ "quiet", NULL, "show only the result", .on = &quiet },
-	{ NULL },
+	{"smp", "N", "number of virtual CPUs (default 1)", &smp},
+	{"memory", "MIB", "guest memory in MiB (default 512)", &memory},
+	{"kernel", "FILE",
+	 "a kernel with a serial console (default: the newest cloud kernel in /boot)", &kernel},
+	{"quiet", NULL, "show only the result", .on = &quiet},
+	{NULL},
 };
 
 static bool number(const char *text, long min, long max)
@@ -44,7 +45,8 @@ static bool is_cloud_kernel(const char *name)
 	static const char tail[] = "-cloud-amd64";
 	size_t n = strlen(name);
 
-	return !strncmp(name, "vmlinuz-", 8) && n > sizeof(tail) && !strcmp(name + n - strlen(tail), tail);
+	return !strncmp(name, "vmlinuz-", 8) && n > sizeof(tail) &&
+	       !strcmp(name + n - strlen(tail), tail);
 }
 
 /* The newest by version number. */
@@ -84,16 +86,18 @@ static bool have(char kernel_path[PATH_MAX], char initrd[PATH_MAX])
 			all = false;
 		}
 	} else if (!newest_kernel(kernel_path)) {
-		cli_say("demo: no /boot/vmlinuz-*-cloud-amd64; apt install linux-image-cloud-amd64 brings one "
+		cli_say("demo: no /boot/vmlinuz-*-cloud-amd64; apt install linux-image-cloud-amd64 "
+			"brings one "
 			"(or name a kernel with --kernel)");
 		all = false;
 	} else if (access(kernel_path, R_OK)) {
-		cli_say("demo: the kernel %s cannot be read: %s (or name another with --kernel)", kernel_path,
-			strerror(errno));
+		cli_say("demo: the kernel %s cannot be read: %s (or name another with --kernel)",
+			kernel_path, strerror(errno));
 		all = false;
 	}
 	if (!cli_data_file(INITRD, initrd)) {
-		cli_say("demo: the demo guest " INITRD " is missing; 'meson compile -C build' makes it");
+		cli_say("demo: the demo guest " INITRD
+			" is missing; 'meson compile -C build' makes it");
 		all = false;
 	}
 	return all;
@@ -101,9 +105,11 @@ static bool have(char kernel_path[PATH_MAX], char initrd[PATH_MAX])
 
 static void __noreturn become_qemu(const char *kernel_path, const char *initrd, int out)
 {
-	const char *const args[] = { QEMU, "-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", memory, "-smp", smp,
-				     "-nodefaults", "-nographic", "-serial", "stdio", "-no-reboot", "-kernel", kernel_path,
-				     "-initrd", initrd, "-append", APPEND, NULL };
+	const char *const args[] = {QEMU,	  "-machine",	 "pc",	       "-accel",  "kvm",
+				    "-cpu",	  "host",	 "-m",	       memory,	  "-smp",
+				    smp,	  "-nodefaults", "-nographic", "-serial", "stdio",
+				    "-no-reboot", "-kernel",	 kernel_path,  "-initrd", initrd,
+				    "-append",	  APPEND,	 NULL};
 	int null = open("/dev/null", O_RDONLY);
 
 	if (null >= 0)
@@ -176,7 +182,8 @@ static int demo(char **args)
 		return CLI_FAILED;
 	}
 	if (!quiet)
-		cli_say("demo: booting %s under " QEMU " -accel kvm on the software CPU; not an isolation boundary",
+		cli_say("demo: booting %s under " QEMU
+			" -accel kvm on the software CPU; not an isolation boundary",
 			kernel_path);
 	fflush(NULL);
 	pid = fork();
@@ -194,4 +201,5 @@ static int demo(char **args)
 	return verdict(status, seen);
 }
 
-const struct cli_verb cli_demo = { "demo", "[options]", "Boots a Linux guest under QEMU on the software CPU.", options, demo };
+const struct cli_verb cli_demo = {
+	"demo", "[options]", "Boots a Linux guest under QEMU on the software CPU.", options, demo};

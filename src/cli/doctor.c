@@ -11,8 +11,8 @@
 static bool json;
 
 static const struct cli_option options[] = {
-	{ "json", NULL, "print one JSON object", .on = &json },
-	{ NULL },
+	{"json", NULL, "print one JSON object", .on = &json},
+	{NULL},
 };
 
 struct check {
@@ -30,12 +30,14 @@ static bool print_json(const struct check *checks, int n, bool works)
 	for (i = 0; i < n; i++) {
 		const struct check *c = &checks[i];
 
-		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b, s:s, s:s}", "check", c->name, "reason",
-						      cli_reason_name(c->f.reason), "ok", c->f.reason == CLI_OK, "needed",
-						      c->needed, "text", c->f.text, "hint",
-						      cli_reason_hint(c->f.reason)));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:b, s:b, s:s, s:s}", "check", c->name,
+						"reason", cli_reason_name(c->f.reason), "ok",
+						c->f.reason == CLI_OK, "needed", c->needed, "text",
+						c->f.text, "hint", cli_reason_hint(c->f.reason)));
 	}
-	root = json_pack("{s:s, s:b, s:o}", "version", ANYVISOR_VERSION, "run_works", works, "checks", list);
+	root = json_pack("{s:s, s:b, s:o}", "version", ANYVISOR_VERSION, "run_works", works,
+			 "checks", list);
 	text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	if (text)
 		puts(text);
@@ -56,20 +58,24 @@ static void print_text(const struct check *checks, int n, bool works)
 		if (*hint)
 			printf("%-9s %-21s -> %s\n", "", "", hint);
 	}
-	printf("\n'anyvisor run' will %s here%s.\n", works ? "work" : "not work", n > 3 ? " with this command" : "");
+	printf("\n'anyvisor run' will %s here%s.\n", works ? "work" : "not work",
+	       n > 3 ? " with this command" : "");
 }
 
 static int doctor(char **args)
 {
-	struct check checks[4] = { { "cpu" }, { "kvm" }, { "software", true }, { "command", true } };
+	struct check checks[4] = {{"cpu"}, {"kvm"}, {"software", true}, {"command", true}};
 	int n = args[0] ? 4 : 3, i;
 	bool works = true;
 
 	cli_probe_cpu(&checks[0].f);
 	cli_probe_kvm(&checks[1].f);
-	/* What it can do counts for more than what it says of itself: some hypervisors hide the bits. */
+	/* What it can do counts for more than what it says of itself: some hypervisors hide the
+	 * bits. */
 	if (checks[0].f.reason == CLI_NO_CPU_BIT && checks[1].f.reason == CLI_OK)
-		cli_find_that(&checks[0].f, CLI_OK, "The CPU shows neither VMX nor SVM, but /dev/kvm works all the same.");
+		cli_find_that(
+			&checks[0].f, CLI_OK,
+			"The CPU shows neither VMX nor SVM, but /dev/kvm works all the same.");
 	cli_probe_software(&checks[2].f);
 	if (args[0])
 		cli_check_client(args[0], &checks[3].f);
@@ -84,5 +90,6 @@ static int doctor(char **args)
 	return works ? 0 : 1;
 }
 
-const struct cli_verb cli_doctor = { "doctor", "[options] [-- COMMAND]",
-				     "Says what this machine has and whether 'anyvisor run' will work.", options, doctor };
+const struct cli_verb cli_doctor = {
+	"doctor", "[options] [-- COMMAND]",
+	"Says what this machine has and whether 'anyvisor run' will work.", options, doctor};

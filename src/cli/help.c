@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static const struct cli_option options[] = { { NULL } };
+static const struct cli_option options[] = {{NULL}};
 
 static int help(char **args)
 {
@@ -15,7 +15,8 @@ static int help(char **args)
 	if (args[0]) {
 		one = cli_find(args[0]);
 		if (!one) {
-			cli_say("help: there is no command '%s'; 'anyvisor help' lists them", args[0]);
+			cli_say("help: there is no command '%s'; 'anyvisor help' lists them",
+				args[0]);
 			return CLI_FAILED;
 		}
 		cli_usage(one);
@@ -30,4 +31,5 @@ static int help(char **args)
 	return 0;
 }
 
-const struct cli_verb cli_help = { "help", "[COMMAND]", "Shows this list, or a command's options.", options, help };
+const struct cli_verb cli_help = {"help", "[COMMAND]", "Shows this list, or a command's options.",
+				  options, help};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Where the library and our data files are: relative to this program, in the build tree or in an installed prefix.
+ * Where the library and our data files are: relative to this program, in the build tree or in an
+ * installed prefix.
  */
 #include "cli/cli.h"
 
@@ -10,8 +11,9 @@
 #include <unistd.h>
 
 /* ANYVISOR_LIBDIR: the library directory relative to the directory of programs, from the build. */
-static const char *const library_places[] = { "src/shim/libanyvisor.so", "libanyvisor.so",
-					      ANYVISOR_LIBDIR "/libanyvisor.so", "../lib/libanyvisor.so" };
+static const char *const library_places[] = {"src/shim/libanyvisor.so", "libanyvisor.so",
+					     ANYVISOR_LIBDIR "/libanyvisor.so",
+					     "../lib/libanyvisor.so"};
 
 static bool own_directory(char dir[PATH_MAX])
 {
@@ -54,13 +56,14 @@ bool cli_library(char path[PATH_MAX], struct cli_finding *f)
 			return true;
 		}
 	}
-	cli_find_that(f, CLI_LIBRARY_MISSING, "libanyvisor.so was found neither beside this program nor in its prefix.");
+	cli_find_that(f, CLI_LIBRARY_MISSING,
+		      "libanyvisor.so was found neither beside this program nor in its prefix.");
 	return false;
 }
 
 bool cli_data_file(const char *name, char path[PATH_MAX])
 {
-	static const char *const dirs[] = { "guest", "../share/anyvisor" };
+	static const char *const dirs[] = {"guest", "../share/anyvisor"};
 	char place[256];
 	size_t i;
 

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct cli_verb *const cli_verbs[] = { &cli_run, &cli_doctor, &cli_demo, &cli_version, &cli_help, NULL };
+const struct cli_verb *const cli_verbs[] = {&cli_run,	  &cli_doctor, &cli_demo,
+					    &cli_version, &cli_help,   NULL};
 
 const struct cli_verb *cli_find(const char *name)
 {
@@ -35,17 +36,20 @@ void cli_usage(const struct cli_verb *verb)
 	const struct cli_option *o;
 	char head[64];
 
-	printf("Usage: anyvisor %s%s%s\n\n%s\n", verb->name, *verb->args ? " " : "", verb->args, verb->help);
+	printf("Usage: anyvisor %s%s%s\n\n%s\n", verb->name, *verb->args ? " " : "", verb->args,
+	       verb->help);
 	printf("\nOptions:\n");
 	for (o = verb->options; o->name; o++) {
-		snprintf(head, sizeof(head), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		snprintf(head, sizeof(head), "--%s%s%s", o->name, o->arg ? " " : "",
+			 o->arg ? o->arg : "");
 		printf("  %-24s %s\n", head, o->help);
 	}
 	printf("  %-24s %s\n", "--help", "show this help");
 	printf("\nThe manual page anyvisor-%s(1) says more.\n", verb->name);
 }
 
-static const struct cli_option *find_option(const struct cli_verb *verb, const char *word, size_t len)
+static const struct cli_option *find_option(const struct cli_verb *verb, const char *word,
+					    size_t len)
 {
 	const struct cli_option *o = verb->options;
 
@@ -62,7 +66,8 @@ static char **parse_one(const struct cli_verb *verb, char **args)
 
 	o = find_option(verb, word, eq ? (size_t)(eq - word) : strlen(word));
 	if (!o) {
-		cli_say("%s: unknown option '%s'; see 'anyvisor help %s'", verb->name, *args, verb->name);
+		cli_say("%s: unknown option '%s'; see 'anyvisor help %s'", verb->name, *args,
+			verb->name);
 		return NULL;
 	}
 	if (!o->arg) {
@@ -92,7 +97,8 @@ char **cli_parse(const struct cli_verb *verb, char **args, bool *help)
 			return args;
 		}
 		if (strncmp(*args, "--", 2)) {
-			cli_say("%s: unknown option '%s'; see 'anyvisor help %s'", verb->name, *args, verb->name);
+			cli_say("%s: unknown option '%s'; see 'anyvisor help %s'", verb->name,
+				*args, verb->name);
 			return NULL;
 		}
 		args = parse_one(verb, args);
@@ -118,8 +124,9 @@ int main(int argc, char **argv)
 		name = "version";
 	verb = cli_find(name);
 	if (!verb) {
-		cli_say("there is no command '%s'; 'anyvisor help' lists them ('anyvisor run -- %s' runs a program)", name,
-			name);
+		cli_say("there is no command '%s'; 'anyvisor help' lists them ('anyvisor run -- "
+			"%s' runs a program)",
+			name, name);
 		return CLI_FAILED;
 	}
 	rest = cli_parse(verb, argv + 2, &help);

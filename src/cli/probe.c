@@ -2,8 +2,9 @@
 /*
  * Proof by doing: a guest of a few instructions on the real /dev/kvm and on our library.
  *
- * Each runs in a child under a time limit, since a device may answer every question and then never return from
- * KVM_RUN. The real device is reached by direct system calls: this program may itself run under the library.
+ * Each runs in a child under a time limit, since a device may answer every question and then never
+ * return from KVM_RUN. The real device is reached by direct system calls: this program may itself
+ * run under the library.
  */
 #include "cli/cli.h"
 #include "anyvisor.h"
@@ -58,10 +59,10 @@ static bool failed(struct verdict *v, const char *step, long ret)
 /* ---- the guest ---- */
 
 /* mov dx, PORT; mov al, 'O'; add al, 1; out dx, al; hlt */
-static const u8 real_code[] = { 0xba, PORT, 0x00, 0xb0, 'O', 0x04, 0x01, 0xee, 0xf4 };
+static const u8 real_code[] = {0xba, PORT, 0x00, 0xb0, 'O', 0x04, 0x01, 0xee, 0xf4};
 /* mov rax, 0x1122334455667788; shr rax, 32; mov dx, PORT; out dx, eax; hlt */
-static const u8 long_code[] = { 0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x48,
-				0xc1, 0xe8, 0x20, 0x66, 0xba, PORT, 0x00, 0xef, 0xf4 };
+static const u8 long_code[] = {0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
+			       0x48, 0xc1, 0xe8, 0x20, 0x66, 0xba, PORT, 0x00, 0xef, 0xf4};
 
 struct guest {
 	const struct calls *c;
@@ -86,24 +87,27 @@ static void fill_memory(u8 *mem)
 
 static bool guest_make(struct guest *g, struct verdict *v)
 {
-	struct kvm_userspace_memory_region slot = { .memory_size = GUEST_BYTES };
+	struct kvm_userspace_memory_region slot = {.memory_size = GUEST_BYTES};
 	int dev = g->c->open(), vm;
 	long size, map;
 
-	if (failed(v, "open", dev) || failed(v, "KVM_GET_API_VERSION", g->c->ioctl(dev, KVM_GET_API_VERSION, NULL)))
+	if (failed(v, "open", dev) ||
+	    failed(v, "KVM_GET_API_VERSION", g->c->ioctl(dev, KVM_GET_API_VERSION, NULL)))
 		return false;
 	vm = g->c->ioctl(dev, KVM_CREATE_VM, NULL);
 	if (failed(v, "KVM_CREATE_VM", vm))
 		return false;
 	/* Only old Intel hardware needs it; where it is unknown it is not needed. */
 	g->c->ioctl(vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000ul);
-	map = sys(SYS_mmap, 0, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	map = sys(SYS_mmap, 0, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		  0);
 	if (failed(v, "mmap", map > 0 ? 0 : map))
 		return false;
 	g->mem = (u8 *)map;
 	fill_memory(g->mem);
 	slot.userspace_addr = (u64)map;
-	if (failed(v, "KVM_SET_USER_MEMORY_REGION", g->c->ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot)))
+	if (failed(v, "KVM_SET_USER_MEMORY_REGION",
+		   g->c->ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot)))
 		return false;
 	g->vcpu = g->c->ioctl(vm, KVM_CREATE_VCPU, NULL);
 	if (failed(v, "KVM_CREATE_VCPU", g->vcpu))
@@ -137,16 +141,19 @@ static bool run_until(struct guest *g, u32 exit_reason, struct verdict *v)
 }
 
 /* Runs from rip: one OUT of `value`, then HLT. */
-static bool run_guest(struct guest *g, const struct kvm_sregs *sregs, u64 rip, u32 size, u32 value, struct verdict *v)
+static bool run_guest(struct guest *g, const struct kvm_sregs *sregs, u64 rip, u32 size, u32 value,
+		      struct verdict *v)
 {
-	struct kvm_regs regs = { .rip = rip, .rflags = 2, .rsp = 0x7000 };
+	struct kvm_regs regs = {.rip = rip, .rflags = 2, .rsp = 0x7000};
 	u32 got = 0;
 
 	if (failed(v, "KVM_SET_SREGS", g->c->ioctl(g->vcpu, KVM_SET_SREGS, (void *)sregs)) ||
-	    failed(v, "KVM_SET_REGS", g->c->ioctl(g->vcpu, KVM_SET_REGS, &regs)) || !run_until(g, KVM_EXIT_IO, v))
+	    failed(v, "KVM_SET_REGS", g->c->ioctl(g->vcpu, KVM_SET_REGS, &regs)) ||
+	    !run_until(g, KVM_EXIT_IO, v))
 		return false;
 	memcpy(&got, (u8 *)g->run + g->run->io.data_offset, MIN(size, sizeof(got)));
-	if (g->run->io.port != PORT || g->run->io.size != size || g->run->io.direction != KVM_EXIT_IO_OUT || got != value) {
+	if (g->run->io.port != PORT || g->run->io.size != size ||
+	    g->run->io.direction != KVM_EXIT_IO_OUT || got != value) {
 		snprintf(v->step, sizeof(v->step), "the guest's arithmetic");
 		return false;
 	}
@@ -155,12 +162,13 @@ static bool run_guest(struct guest *g, const struct kvm_sregs *sregs, u64 rip, u
 
 static void long_mode(struct kvm_sregs *s)
 {
-	struct kvm_segment data = { .limit = ~0u, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1 };
+	struct kvm_segment data = {
+		.limit = ~0u, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
 
 	s->cr3 = PML4;
-	s->cr4 = 1 << 5; /* PAE */
+	s->cr4 = 1 << 5;     /* PAE */
 	s->cr0 = 0x80000031; /* PG, NE, ET, PE */
-	s->efer = 0x500; /* LMA, LME */
+	s->efer = 0x500;     /* LMA, LME */
 	s->cs = data;
 	s->cs.selector = 8;
 	s->cs.type = 11;
@@ -200,7 +208,7 @@ static long real_map(size_t len, int fd)
 	return sys(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
-static const struct calls real_calls = { real_open, real_ioctl, real_map };
+static const struct calls real_calls = {real_open, real_ioctl, real_map};
 
 static struct {
 	typeof(anyvisor_open) *open;
@@ -229,7 +237,7 @@ static long soft_map(size_t len, int fd)
 	return p == MAP_FAILED ? -errno : (long)p;
 }
 
-static const struct calls soft_calls = { soft_open, soft_ioctl, soft_map };
+static const struct calls soft_calls = {soft_open, soft_ioctl, soft_map};
 
 static bool load_library(const char *path, struct verdict *v)
 {
@@ -251,8 +259,8 @@ static bool load_library(const char *path, struct verdict *v)
 
 static void __noreturn child(const struct calls *c, const char *lib, int out)
 {
-	struct verdict v = { 0 };
-	struct guest g = { .c = c };
+	struct verdict v = {0};
+	struct guest g = {.c = c};
 
 	if ((!lib || load_library(lib, &v)) && guest_make(&g, &v))
 		run_both(&g, &v);
@@ -262,7 +270,7 @@ static void __noreturn child(const struct calls *c, const char *lib, int out)
 /* What became of the guest, as the end of a sentence; "" when all went well. */
 static void try_guest(const struct calls *c, const char *lib, char what[256], struct verdict *v)
 {
-	struct pollfd p = { .events = POLLIN };
+	struct pollfd p = {.events = POLLIN};
 	int fds[2], status = 0, ready;
 	pid_t pid;
 
@@ -290,15 +298,18 @@ static void try_guest(const struct calls *c, const char *lib, char what[256], st
 	if (pid < 0)
 		snprintf(what, 256, "no process could be made");
 	else if (ready != 1)
-		snprintf(what, 256, "a guest of nine instructions did not end within %d seconds", PROBE_TIMEOUT_MS / 1000);
+		snprintf(what, 256, "a guest of nine instructions did not end within %d seconds",
+			 PROBE_TIMEOUT_MS / 1000);
 	else if (v->done)
 		return;
 	else if (WIFSIGNALED(status))
-		snprintf(what, 256, "the process that ran the guest died of %s", strsignal(WTERMSIG(status)));
+		snprintf(what, 256, "the process that ran the guest died of %s",
+			 strsignal(WTERMSIG(status)));
 	else if (v->err)
 		snprintf(what, 256, "%s failed: %s", v->step, strerror(v->err));
 	else if (v->exit_reason)
-		snprintf(what, 256, "%s ended with the unexpected exit reason %u", v->step, v->exit_reason);
+		snprintf(what, 256, "%s ended with the unexpected exit reason %u", v->step,
+			 v->exit_reason);
 	else
 		snprintf(what, 256, "%s came out wrong", v->step[0] ? v->step : "the guest");
 }
@@ -312,9 +323,12 @@ void cli_probe_cpu(struct cli_finding *f)
 	bool svm = __get_cpuid(0x80000001, &a, &b, &c, &d) && c & BIT(2);
 
 	if (vmx || svm)
-		cli_find_that(f, CLI_OK, "The CPU offers hardware virtualization (%s).", vmx ? "VMX" : "SVM");
+		cli_find_that(f, CLI_OK, "The CPU offers hardware virtualization (%s).",
+			      vmx ? "VMX" : "SVM");
 	else
-		cli_find_that(f, CLI_NO_CPU_BIT, "The CPU shows neither VMX nor SVM: no hardware virtualization here.");
+		cli_find_that(
+			f, CLI_NO_CPU_BIT,
+			"The CPU shows neither VMX nor SVM: no hardware virtualization here.");
 }
 
 void cli_probe_kvm(struct cli_finding *f)
@@ -327,15 +341,19 @@ void cli_probe_kvm(struct cli_finding *f)
 		sys(SYS_close, fd);
 		try_guest(&real_calls, NULL, what, &v);
 		if (v.done)
-			cli_find_that(f, CLI_OK, "/dev/kvm runs guests (real mode and 64-bit mode were tried).");
+			cli_find_that(
+				f, CLI_OK,
+				"/dev/kvm runs guests (real mode and 64-bit mode were tried).");
 		else
-			cli_find_that(f, CLI_KVM_NOT_WORKING, "/dev/kvm opens but does not run guests: %s.", what);
+			cli_find_that(f, CLI_KVM_NOT_WORKING,
+				      "/dev/kvm opens but does not run guests: %s.", what);
 		return;
 	}
 	if (fd == -ENOENT)
 		cli_find_that(f, CLI_DEVICE_MISSING, "/dev/kvm is missing.");
 	else if (fd == -EACCES || fd == -EPERM)
-		cli_find_that(f, CLI_PERMISSION, "/dev/kvm may not be opened by this user: %s.", strerror(-fd));
+		cli_find_that(f, CLI_PERMISSION, "/dev/kvm may not be opened by this user: %s.",
+			      strerror(-fd));
 	else
 		cli_find_that(f, CLI_DEVICE_ERROR, "/dev/kvm cannot be opened: %s.", strerror(-fd));
 }
@@ -349,7 +367,10 @@ void cli_probe_software(struct cli_finding *f)
 		return;
 	try_guest(&soft_calls, lib, what, &v);
 	if (v.done)
-		cli_find_that(f, CLI_OK, "The software CPU runs guests (real mode and 64-bit mode were tried).");
+		cli_find_that(
+			f, CLI_OK,
+			"The software CPU runs guests (real mode and 64-bit mode were tried).");
 	else
-		cli_find_that(f, CLI_SOFTWARE_NOT_WORKING, "The software CPU does not run guests: %s.", what);
+		cli_find_that(f, CLI_SOFTWARE_NOT_WORKING,
+			      "The software CPU does not run guests: %s.", what);
 }

@@ -16,13 +16,15 @@ static const char *cpu, *engine, *log_sink;
 static bool quiet, require_kvm, if_needed;
 
 static const struct cli_option options[] = {
-	{ "cpu", "host|intel|amd", "whose CPU the guests see (default: the host's vendor)", &cpu },
-	{ "engine", "interp", "how guests are executed (interp is the only one so far)", &engine },
-	{ "if-needed", NULL, "use the real /dev/kvm where it works", .on = &if_needed },
-	{ "require-kvm", NULL, "refuse the software CPU: run only where the real /dev/kvm works", .on = &require_kvm },
-	{ "log", "FILE[:LEVEL]", "write the library's log (error, warn, info, debug) to FILE, or to 'stderr'", &log_sink },
-	{ "quiet", NULL, "do not say on stderr which CPU runs", .on = &quiet },
-	{ NULL },
+	{"cpu", "host|intel|amd", "whose CPU the guests see (default: the host's vendor)", &cpu},
+	{"engine", "interp", "how guests are executed (interp is the only one so far)", &engine},
+	{"if-needed", NULL, "use the real /dev/kvm where it works", .on = &if_needed},
+	{"require-kvm", NULL, "refuse the software CPU: run only where the real /dev/kvm works",
+	 .on = &require_kvm},
+	{"log", "FILE[:LEVEL]",
+	 "write the library's log (error, warn, info, debug) to FILE, or to 'stderr'", &log_sink},
+	{"quiet", NULL, "do not say on stderr which CPU runs", .on = &quiet},
+	{NULL},
 };
 
 static bool one_of(const char *value, const char *const *words)
@@ -34,19 +36,22 @@ static bool one_of(const char *value, const char *const *words)
 
 static int check_values(void)
 {
-	static const char *const cpus[] = { "host", "intel", "amd", NULL };
-	static const char *const engines[] = { "interp", NULL };
+	static const char *const cpus[] = {"host", "intel", "amd", NULL};
+	static const char *const engines[] = {"interp", NULL};
 
 	if (cpu && !one_of(cpu, cpus)) {
 		cli_say("run: --cpu is host, intel or amd, not '%s'", cpu);
 		return CLI_FAILED;
 	}
 	if (engine && !one_of(engine, engines)) {
-		cli_say("run: this version has no engine '%s'; interp (the interpreter) is the only one", engine);
+		cli_say("run: this version has no engine '%s'; interp (the interpreter) is the "
+			"only one",
+			engine);
 		return CLI_FAILED;
 	}
 	if (require_kvm && if_needed) {
-		cli_say("run: --require-kvm and --if-needed exclude each other; --if-needed falls back to software");
+		cli_say("run: --require-kvm and --if-needed exclude each other; --if-needed falls "
+			"back to software");
 		return CLI_FAILED;
 	}
 	return 0;
@@ -69,7 +74,9 @@ static int set_preload(const char *lib)
 
 	/* The dynamic linker splits its list there and knows no quoting. */
 	if (strpbrk(lib, " :\t")) {
-		cli_say("the path %s cannot be preloaded: it contains a space or colon; move the library elsewhere", lib);
+		cli_say("the path %s cannot be preloaded: it contains a space or colon; move the "
+			"library elsewhere",
+			lib);
 		return CLI_FAILED;
 	}
 	if (!old || !*old)
@@ -154,7 +161,7 @@ static const char *because(enum cli_reason r)
 
 static int run(char **args)
 {
-	struct cli_finding kvm = { .reason = CLI_DEVICE_MISSING };
+	struct cli_finding kvm = {.reason = CLI_DEVICE_MISSING};
 	int err = check_values();
 
 	if (err)
@@ -167,12 +174,14 @@ static int run(char **args)
 		cli_probe_kvm(&kvm);
 	if (kvm.reason == CLI_OK && (require_kvm || if_needed)) {
 		if (!quiet)
-			cli_say("real KVM: /dev/kvm works here, so %s runs without the software CPU", args[0]);
+			cli_say("real KVM: /dev/kvm works here, so %s runs without the software "
+				"CPU",
+				args[0]);
 		return become(args);
 	}
 	if (require_kvm) {
-		cli_say("%s: %s --require-kvm refuses the software CPU; %s", cli_reason_name(kvm.reason), kvm.text,
-			cli_reason_hint(kvm.reason));
+		cli_say("%s: %s --require-kvm refuses the software CPU; %s",
+			cli_reason_name(kvm.reason), kvm.text, cli_reason_hint(kvm.reason));
 		return CLI_FAILED;
 	}
 	err = check_client(args[0]);
@@ -181,9 +190,10 @@ static int run(char **args)
 	if (err)
 		return err;
 	if (!quiet)
-		cli_say("software CPU (interpreter), %s; not an isolation boundary", because(kvm.reason));
+		cli_say("software CPU (interpreter), %s; not an isolation boundary",
+			because(kvm.reason));
 	return become(args);
 }
 
-const struct cli_verb cli_run = { "run", "[options] [--] COMMAND [ARGUMENTS]",
-				  "Runs a command on a software /dev/kvm.", options, run };
+const struct cli_verb cli_run = {"run", "[options] [--] COMMAND [ARGUMENTS]",
+				 "Runs a command on a software /dev/kvm.", options, run};

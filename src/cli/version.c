@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static const struct cli_option options[] = { { NULL } };
+static const struct cli_option options[] = {{NULL}};
 
 static int version(char **args)
 {
@@ -19,4 +19,5 @@ static int version(char **args)
 	return f.reason == CLI_OK ? 0 : CLI_FAILED;
 }
 
-const struct cli_verb cli_version = { "version", "", "Shows the version and where the library is.", options, version };
+const struct cli_verb cli_version = {"version", "", "Shows the version and where the library is.",
+				     options, version};

@@ -54,7 +54,8 @@ SHIM_ALIAS(__close, close);
 
 AV_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
-	/* With CLOEXEC nothing closes now; with UNSHARE it closes for this thread alone, and objects belong to the process. */
+	/* With CLOEXEC nothing closes now; with UNSHARE it closes for this thread alone, and
+	 * objects belong to the process. */
 	if (!flags && first <= last)
 		uapi_fds_closing(first, last);
 	if (shim_next.close_range)
@@ -121,7 +122,8 @@ AV_EXPORT int fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	ret = shim_next.fcntl ? shim_next.fcntl(fd, cmd, arg) : (int)shim_ret(sys(SYS_fcntl, fd, cmd, arg));
+	ret = shim_next.fcntl ? shim_next.fcntl(fd, cmd, arg)
+			      : (int)shim_ret(sys(SYS_fcntl, fd, cmd, arg));
 	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? duped(fd, ret) : ret;
 }
 SHIM_ALIAS(fcntl64, fcntl);
@@ -134,7 +136,8 @@ static void received(const struct msghdr *msg)
 	if (!msg->msg_controllen)
 		return;
 	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
-		size_t i, n = c->cmsg_len < CMSG_LEN(0) ? 0 : (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		size_t i, n = c->cmsg_len < CMSG_LEN(0) ? 0
+							: (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		const int *fds = (const int *)CMSG_DATA(c);
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -148,13 +151,15 @@ AV_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	ssize_t n;
 
-	n = shim_next.recvmsg ? shim_next.recvmsg(fd, msg, flags) : shim_ret(sys(SYS_recvmsg, fd, msg, flags));
+	n = shim_next.recvmsg ? shim_next.recvmsg(fd, msg, flags)
+			      : shim_ret(sys(SYS_recvmsg, fd, msg, flags));
 	if (n >= 0)
 		received(msg);
 	return n;
 }
 
-AV_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int len, int flags, struct timespec *timeout)
+AV_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int len, int flags,
+		       struct timespec *timeout)
 {
 	int i, n;
 

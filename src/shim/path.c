@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the file system shows of our devices: a character device that everybody may open, whatever the host has there.
+ * What the file system shows of our devices: a character device that everybody may open, whatever
+ * the host has there.
  */
 #include "shim_priv.h"
 
@@ -12,8 +13,8 @@
 
 static int next_stat(const char *path, struct stat *st)
 {
-	return shim_next.stat ? shim_next.stat(path, st) :
-				(int)shim_ret(sys(SYS_newfstatat, AT_FDCWD, path, st, 0));
+	return shim_next.stat ? shim_next.stat(path, st)
+			      : (int)shim_ret(sys(SYS_newfstatat, AT_FDCWD, path, st, 0));
 }
 
 /* Starts from what the host has at that place, else from the directory it would be in. */
@@ -22,7 +23,8 @@ static int device_stat(const struct av_device *dev, struct stat *st)
 	if (sys(SYS_newfstatat, AT_FDCWD, dev->path, st, 0)) {
 		if (sys(SYS_newfstatat, AT_FDCWD, "/dev", st, 0))
 			memset(st, 0, sizeof(*st));
-		/* No file of that directory: a number that the file systems of /dev do not give out. */
+		/* No file of that directory: a number that the file systems of /dev do not give
+		 * out. */
 		st->st_ino = ~0ull - makedev(dev->major, dev->minor);
 	}
 	st->st_mode = DEVICE_MODE;
@@ -134,7 +136,8 @@ AV_EXPORT int access(const char *path, int mode)
 {
 	if (unlikely(av_device_find_at(AT_FDCWD, path)))
 		return device_access(mode);
-	return shim_next.access ? shim_next.access(path, mode) : (int)shim_ret(sys(SYS_access, path, mode));
+	return shim_next.access ? shim_next.access(path, mode)
+				: (int)shim_ret(sys(SYS_access, path, mode));
 }
 
 AV_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
@@ -182,7 +185,8 @@ AV_EXPORT char *canonicalize_file_name(const char *path)
 	return realpath(path, NULL);
 }
 
-/* The fortified form; it is libc's to judge whether the buffer is large enough, unless the path is ours. */
+/* The fortified form; it is libc's to judge whether the buffer is large enough, unless the path is
+ * ours. */
 AV_EXPORT char *__realpath_chk(const char *path, char *buf, size_t len)
 {
 	const struct av_device *dev = av_device_find_at(AT_FDCWD, path);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside the shim: the next library's functions, errno, and aliases. Included first, before any libc header.
+ * Inside the shim: the next library's functions, errno, and aliases. Included first, before any
+ * libc header.
  *
- * Every hook works before the constructor has run and in a process whose libc is not ready: as long as a `next` pointer is
- * NULL the system call is made directly.
+ * Every hook works before the constructor has run and in a process whose libc is not ready: as long
+ * as a `next` pointer is NULL the system call is made directly.
  */
 #ifndef AV_SHIM_SHIM_PRIV_H
 #define AV_SHIM_SHIM_PRIV_H
 
-/* The plain names are defined here: headers must neither rename them to their 64-bit forms nor wrap them inline. */
+/* The plain names are defined here: headers must neither rename them to their 64-bit forms nor wrap
+ * them inline. */
 #undef _FILE_OFFSET_BITS
 #undef _FORTIFY_SOURCE
 
@@ -58,7 +60,8 @@ struct shim_next {
 };
 extern struct shim_next shim_next;
 
-/* Looks up a function that no system call can stand in for, should the constructor not have run yet. */
+/* Looks up a function that no system call can stand in for, should the constructor not have run
+ * yet. */
 void shim_resolve(void);
 
 /* A system call's result as libc gives it. */

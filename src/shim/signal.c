@@ -2,7 +2,8 @@
 /*
  * The signal family: every libc way to set a disposition or a mask ends in uapi/signals.h.
  *
- * The semantics of the older names are those of signal(3), sysv_signal(3), sigset(3) and siginterrupt(3).
+ * The semantics of the older names are those of signal(3), sysv_signal(3), sigset(3) and
+ * siginterrupt(3).
  */
 #include "shim_priv.h"
 #include "uapi/signals.h"
@@ -53,7 +54,7 @@ static handler *set_handler(int sig, const struct sigaction *act)
 
 AV_EXPORT handler *signal(int sig, handler *h)
 {
-	struct sigaction act = { .sa_handler = h };
+	struct sigaction act = {.sa_handler = h};
 
 	if (!valid(sig))
 		return set_handler(0, &act);
@@ -67,7 +68,7 @@ SHIM_ALIAS(ssignal, signal);
 
 AV_EXPORT handler *__sysv_signal(int sig, handler *h)
 {
-	struct sigaction act = { .sa_handler = h, .sa_flags = SA_RESETHAND | SA_NODEFER };
+	struct sigaction act = {.sa_handler = h, .sa_flags = SA_RESETHAND | SA_NODEFER};
 
 	return set_handler(sig, &act);
 }
@@ -92,7 +93,7 @@ AV_EXPORT int siginterrupt(int sig, int on)
 
 AV_EXPORT int sigignore(int sig)
 {
-	struct sigaction act = { .sa_handler = SIG_IGN };
+	struct sigaction act = {.sa_handler = SIG_IGN};
 
 	return result(uapi_sigaction(sig, &act, NULL));
 }
@@ -110,7 +111,7 @@ static int mask_one(int how, int sig, sigset_t *old)
 
 AV_EXPORT handler *sigset(int sig, handler *h)
 {
-	struct sigaction act = { .sa_handler = h }, before;
+	struct sigaction act = {.sa_handler = h}, before;
 	bool hold = h == SIG_HOLD;
 	sigset_t old;
 	int err;

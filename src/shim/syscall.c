@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * syscall(2), the libc function: numbers that touch devices, fds or signals go to the hooks of their libc names.
+ * syscall(2), the libc function: numbers that touch devices, fds or signals go to the hooks of
+ * their libc names.
  *
- * All others are made without using the stack, as libc's own does it: a clone may return on another one.
+ * All others are made without using the stack, as libc's own does it: a clone may return on another
+ * one.
  */
 #include "shim_priv.h"
 #include "uapi/signals.h"
@@ -91,7 +93,8 @@ static long on_recvmsg(const long *a)
 
 static long on_recvmmsg(const long *a)
 {
-	return recvmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned int)a[2], (int)a[3], (struct timespec *)a[4]);
+	return recvmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned int)a[2], (int)a[3],
+			(struct timespec *)a[4]);
 }
 
 static long on_pidfd_getfd(const long *a)
@@ -217,9 +220,10 @@ __attribute__((visibility("hidden"), used)) hook *const shim_sys_hooks[SYS_HOOKS
 	[SYS_rt_sigprocmask] = on_rt_sigprocmask,
 };
 
-__attribute__((visibility("hidden"), used)) long shim_syscall_hooked(long nr, long a, long b, long c, long d, long e, long f)
+__attribute__((visibility("hidden"), used)) long shim_syscall_hooked(long nr, long a, long b,
+								     long c, long d, long e, long f)
 {
-	const long args[6] = { a, b, c, d, e, f };
+	const long args[6] = {a, b, c, d, e, f};
 
 	return shim_sys_hooks[nr](args);
 }
@@ -229,7 +233,8 @@ __attribute__((visibility("hidden"), used)) long shim_syscall_failed(long ret)
 	return shim_ret(ret);
 }
 
-/* 4096 bytes of table: SYS_HOOKS pointers. The seventh argument is found on the stack in both conventions. */
+/* 4096 bytes of table: SYS_HOOKS pointers. The seventh argument is found on the stack in both
+ * conventions. */
 _Static_assert(SYS_HOOKS == 512, "the comparison below");
 __asm__(".text\n"
 	".p2align 4\n"

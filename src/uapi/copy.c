@@ -2,8 +2,9 @@
 /*
  * Copies to and from the client's memory that fail with -EFAULT and never with a signal.
  *
- * Two ways. Where our fault handlers stand: one instruction whose fault signals.c redirects, no system call.
- * Elsewhere: process_vm_readv/writev on ourselves; should a sandbox forbid those, the handlers are installed after all.
+ * Two ways. Where our fault handlers stand: one instruction whose fault signals.c redirects, no
+ * system call. Elsewhere: process_vm_readv/writev on ourselves; should a sandbox forbid those, the
+ * handlers are installed after all.
  */
 #include "uapi/ioctl.h"
 #include "uapi/signals.h"
@@ -13,7 +14,8 @@
 #include <errno.h>
 #include <sys/uio.h>
 
-/* Highest address a 64-bit process can have under five-level paging; the kernel refuses what is beyond its own limit. */
+/* Highest address a 64-bit process can have under five-level paging; the kernel refuses what is
+ * beyond its own limit. */
 #define USER_END BIT64(56)
 
 /* rdi: to, rsi: from, rdx: length. 0, or 1 after a fault. */
@@ -38,7 +40,7 @@ __asm__(".text\n"
 
 static int copy(long nr, void *ours, u64 user, size_t len)
 {
-	struct iovec local = { ours, len }, remote = { (void *)user, len };
+	struct iovec local = {ours, len}, remote = {(void *)user, len};
 	void *to = nr == SYS_process_vm_readv ? ours : (void *)user;
 	const void *from = nr == SYS_process_vm_readv ? (void *)user : ours;
 	long n;

@@ -2,7 +2,8 @@
 /*
  * The dispatcher of ioctls: finds a row, brings its argument in, calls, takes the argument out.
  *
- * Owns the only path between the client's pointers and the handlers. Knows no device and no command.
+ * Owns the only path between the client's pointers and the handlers. Knows no device and no
+ * command.
  */
 #include "uapi/ioctl.h"
 
@@ -92,13 +93,15 @@ static long copy_arg_in(const struct uapi_ioctl *row, u64 user, struct uapi_arg 
 
 	if (in && uapi_copy_in(arg->data, user, in))
 		return -EFAULT;
-	/* The client may have changed the counter since it was read; the handler must see the one that sized the copy. */
+	/* The client may have changed the counter since it was read; the handler must see the one
+	 * that sized the copy. */
 	if (row->tail_size)
 		memcpy((char *)arg->data + row->count_offset, &arg->tail_count, sizeof(u32));
 	return 0;
 }
 
-static long copy_arg_out(const struct uapi_ioctl *row, u64 user, const struct uapi_arg *arg, long ret)
+static long copy_arg_out(const struct uapi_ioctl *row, u64 user, const struct uapi_arg *arg,
+			 long ret)
 {
 	size_t out = row->size;
 
@@ -122,7 +125,8 @@ static long run_row(struct uapi_object *obj, const struct uapi_ioctl *row, struc
 	return ret;
 }
 
-static long run_with_struct(struct uapi_object *obj, const struct uapi_ioctl *row, struct uapi_arg *arg)
+static long run_with_struct(struct uapi_object *obj, const struct uapi_ioctl *row,
+			    struct uapi_arg *arg)
 {
 	u8 small[SMALL_ARG] __attribute__((aligned(16)));
 	long ret;
@@ -150,7 +154,7 @@ static long run_with_struct(struct uapi_object *obj, const struct uapi_ioctl *ro
 
 long uapi_ioctl(struct uapi_object *obj, u64 cmd, u64 user)
 {
-	struct uapi_arg arg = { .value = user };
+	struct uapi_arg arg = {.value = user};
 	const struct uapi_ioctl *row;
 
 	if (unlikely(!obj->type->any_process && uapi_foreign_process(obj)))

@@ -20,8 +20,6 @@ enum uapi_ioctl_flags {
 	UAPI_ARG_OUT = BIT(2),	 /* copy the struct out after success */
 	/* Copy the fixed part out even when the handler failed with -E2BIG (KVM_GET_MSR_INDEX_LIST, ...). */
 	UAPI_OUT_ON_E2BIG = BIT(3),
-	/* Rows may carry their family's own preconditions in bits 16-31, interpreted by type-specific `enter`. */
-	UAPI_FAMILY_SHIFT = 16,
 };
 
 struct uapi_arg {

@@ -2,23 +2,25 @@
 /*
  * Objects behind file descriptors: identity, the fd table, references, fork.
  *
- * Owns the map from fd number to object. Knows nothing of what the objects are, nor of ioctls beyond keeping each
- * type's index at hand.
+ * Owns the map from fd number to object. Knows nothing of what the objects are, nor of ioctls
+ * beyond keeping each type's index at hand.
  *
- * An entry of the fd table is one word: UNKNOWN (ask fstat), FOREIGN, CLOSED (ask fstat, and remember only a "no"),
- * or an object's address with a count of borrowers in the upper 16 bits. Readers take no lock: they borrow by
- * compare-and-swap, turn the loan into a reference of the object, and give it back; whoever clears the entry turns
- * the loans still out into references, so a borrower that finds its loan gone drops one. Every change to or from an
- * object's address, the hash of identities and the nr_fds counters are under `lock`, which is held with all signals
+ * An entry of the fd table is one word: UNKNOWN (ask fstat), FOREIGN, CLOSED (ask fstat, and
+ * remember only a "no"), or an object's address with a count of borrowers in the upper 16 bits.
+ * Readers take no lock: they borrow by compare-and-swap, turn the loan into a reference of the
+ * object, and give it back; whoever clears the entry turns the loans still out into references, so
+ * a borrower that finds its loan gone drops one. Every change to or from an object's address, the
+ * hash of identities and the nr_fds counters are under `lock`, which is held with all signals
  * blocked: a signal handler may therefore use every function here.
  *
- * FOREIGN is believed without asking again. That is right because each way by which one of our files can get a new
- * number (our own open, dup, fcntl, SCM_RIGHTS, pidfd_getfd, /proc/self/fd) tells us. An object's address is
- * believed because each way to close one tells us. Programs that make system calls without libc bypass both, but
- * then their ioctls do not come here either.
+ * FOREIGN is believed without asking again. That is right because each way by which one of our
+ * files can get a new number (our own open, dup, fcntl, SCM_RIGHTS, pidfd_getfd, /proc/self/fd)
+ * tells us. An object's address is believed because each way to close one tells us. Programs that
+ * make system calls without libc bypass both, but then their ioctls do not come here either.
  *
- * A vfork child shares this memory but not the fds: it must not change entries (own_fds()). A forked child owns a
- * copy of both; it is told apart by a word in a page that the kernel wipes on fork, which holds for clone(2) too.
+ * A vfork child shares this memory but not the fds: it must not change entries (own_fds()). A
+ * forked child owns a copy of both; it is told apart by a word in a page that the kernel wipes on
+ * fork, which holds for clone(2) too.
  */
 #include "uapi/object.h"
 #include "uapi/ioctl.h"
@@ -102,7 +104,8 @@ void uapi_after_fork_child(void)
 	if (!__atomic_compare_exchange_n(process_word, &expected, next, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		return;
-	/* Only the forking thread lives on; it did not hold the lock, or holds it as fork_prepare() took it. */
+	/* Only the forking thread lives on; it did not hold the lock, or holds it as fork_prepare()
+	 * took it. */
 	pthread_mutex_init(&lock, NULL);
 	WRITE_ONCE(last_process, next);
 	WRITE_ONCE(owner_pid, (int)sys(SYS_getpid, 0));
@@ -137,10 +140,12 @@ static int process_init(void)
 
 	if (process_word)
 		return 0;
-	page = sys(SYS_mmap, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page = sys(SYS_mmap, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		   0);
 	if (page < 0 && page > -(long)PAGE_SIZE)
 		return (int)page;
-	/* Kernels before 4.14 lack it: then fork(2) is still noticed by the handlers below, clone(2) is not. */
+	/* Kernels before 4.14 lack it: then fork(2) is still noticed by the handlers below,
+	 * clone(2) is not. */
 	sys(SYS_madvise, page, PAGE_SIZE, MADV_WIPEONFORK);
 	word = (u32 *)page;
 	owner_pid = (int)sys(SYS_getpid, 0);
@@ -181,8 +186,8 @@ static u64 *entry_make(int fd)
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (page < 0 && page > -(long)PAGE_SIZE)
 			return NULL;
-		if (!__atomic_compare_exchange_n(slot, &expected, (u64 *)page, false, __ATOMIC_SEQ_CST,
-						 __ATOMIC_SEQ_CST))
+		if (!__atomic_compare_exchange_n(slot, &expected, (u64 *)page, false,
+						 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			sys(SYS_munmap, page, CHUNK_FDS * sizeof(u64));
 	}
 	return entry_of(fd);
@@ -210,19 +215,22 @@ static void unhash(struct uapi_object *obj)
 	}
 }
 
-/* Lock held. The entry gets `tag`; returns the object that lost its last fd, for the caller to put after unlocking. */
+/* Lock held. The entry gets `tag`; returns the object that lost its last fd, for the caller to put
+ * after unlocking. */
 static struct uapi_object *entry_clear(u64 *e, u64 tag)
 {
 	u64 w = __atomic_load_n(e, __ATOMIC_SEQ_CST);
 	struct uapi_object *obj;
 
-	/* Entries change to and from an address under the lock only: obj cannot become another one. */
+	/* Entries change to and from an address under the lock only: obj cannot become another one.
+	 */
 	if (w < FD_TAGS) {
 		__atomic_store_n(e, tag, __ATOMIC_SEQ_CST);
 		return NULL;
 	}
 	obj = FD_ADDR(w);
-	/* A borrower may drop the reference its loan turns into before it is counted: keep away from 0 meanwhile. */
+	/* A borrower may drop the reference its loan turns into before it is counted: keep away
+	 * from 0 meanwhile. */
 	__atomic_fetch_add(&obj->refs, FD_MANY, __ATOMIC_SEQ_CST);
 	w = __atomic_exchange_n(e, tag, __ATOMIC_SEQ_CST);
 	__atomic_fetch_sub(&obj->refs, FD_MANY - FD_LOANS(w), __ATOMIC_SEQ_CST);
@@ -232,7 +240,8 @@ static struct uapi_object *entry_clear(u64 *e, u64 tag)
 	return obj;
 }
 
-/* Lock held. As entry_clear(), but the entry gets obj, which has been told apart from what was there. */
+/* Lock held. As entry_clear(), but the entry gets obj, which has been told apart from what was
+ * there. */
 static struct uapi_object *entry_set(u64 *e, struct uapi_object *obj)
 {
 	struct uapi_object *gone;
@@ -253,7 +262,8 @@ void uapi_put(struct uapi_object *obj)
 {
 	if (!obj || __atomic_sub_fetch(&obj->refs, 1, __ATOMIC_SEQ_CST))
 		return;
-	/* A forked child's copy has no threads and perhaps held locks: its memory is left as it is. */
+	/* A forked child's copy has no threads and perhaps held locks: its memory is left as it is.
+	 */
 	if (!uapi_foreign_process(obj))
 		obj->type->release(obj);
 }
@@ -266,7 +276,8 @@ static void give_back(u64 *e, struct uapi_object *obj)
 		if (entry_cas(e, &w, w - FD_LOAN))
 			return;
 	}
-	/* The loan was turned into a reference; ours keeps the object, so this cannot be the last. */
+	/* The loan was turned into a reference; ours keeps the object, so this cannot be the last.
+	 */
 	__atomic_fetch_sub(&obj->refs, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -383,8 +394,12 @@ int uapi_object_open(struct uapi_object *obj, const struct uapi_type *type, u64 
 		sys(SYS_close, fd);
 		return err;
 	}
-	*obj = (struct uapi_object){ .type = type, .refs = 2, .dev = st.st_dev, .ino = st.st_ino,
-				     .process = this_process(), .index = index };
+	*obj = (struct uapi_object){.type = type,
+				    .refs = 2,
+				    .dev = st.st_dev,
+				    .ino = st.st_ino,
+				    .process = this_process(),
+				    .index = index};
 	slot = hash_slot(obj->dev, obj->ino);
 	obj->hash_next = *slot;
 	*slot = obj;
@@ -408,7 +423,8 @@ int uapi_object_map(int fd, u64 size, void **out)
 	return 0;
 }
 
-int uapi_mmap(struct uapi_object *obj, int fd, void *addr, size_t len, int prot, int flags, off_t off, void **out)
+int uapi_mmap(struct uapi_object *obj, int fd, void *addr, size_t len, int prot, int flags,
+	      off_t off, void **out)
 {
 	long p;
 

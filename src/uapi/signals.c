@@ -2,14 +2,15 @@
 /*
  * The process's signals, shared between the client and us.
  *
- * Owns the table of the client's dispositions, the trampolines, and which fault signals a thread believes blocked.
- * Knows nothing of guests: fault hooks and the per-thread `after` callback do.
+ * Owns the table of the client's dispositions, the trampolines, and which fault signals a thread
+ * believes blocked. Knows nothing of guests: fault hooks and the per-thread `after` callback do.
  *
- * Before uapi_signals_init() calls go to the kernel as they are. From then on the table is the truth: it is written under
- * `lock` with all signals blocked, and read by trampolines through a sequence counter, so a handler never waits for
- * its own thread. The trampoline runs under the flags and the mask the client asked for, except: SA_SIGINFO is always
- * set, the three fault signals are left out of every mask (uapi_sigmask() says why), and SA_RESETHAND of a fault
- * signal is carried out here, since our handler has to stay.
+ * Before uapi_signals_init() calls go to the kernel as they are. From then on the table is the
+ * truth: it is written under `lock` with all signals blocked, and read by trampolines through a
+ * sequence counter, so a handler never waits for its own thread. The trampoline runs under the
+ * flags and the mask the client asked for, except: SA_SIGINFO is always set, the three fault
+ * signals are left out of every mask (uapi_sigmask() says why), and SA_RESETHAND of a fault signal
+ * is carried out here, since our handler has to stay.
  */
 #include "uapi/signals.h"
 #include "uapi/sys.h"
@@ -22,10 +23,10 @@
 #include <unistd.h>
 
 #define NR_SIGS	    65
-#define SIGBIT(sig) BIT64((sig) - 1)
+#define SIGBIT(sig) BIT64((sig)-1)
 /* Used by the C library for itself, never seen by its sigaction(). */
-#define LIBC_SIGS (SIGBIT(32) | SIGBIT(33))
-#define FAULTS	  (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
+#define LIBC_SIGS   (SIGBIT(32) | SIGBIT(33))
+#define FAULTS	    (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
 #define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 #ifndef SA_RESTORER
 #define SA_RESTORER 0x04000000
@@ -55,7 +56,8 @@ static uapi_fault_fn *hooks[MAX_HOOKS];
 static THREAD void (*guest_after)(void *arg);
 static THREAD void *guest_arg;
 static THREAD bool faults_unblocked;
-static THREAD u64 hidden_blocked; /* fault signals that the client believes blocked on this thread */
+static THREAD u64
+	hidden_blocked; /* fault signals that the client believes blocked on this thread */
 
 __asm__(".text\n"
 	".globl uapi_restore\n"
@@ -147,13 +149,13 @@ static void call_client(const struct kernel_action *act, int sig, siginfo_t *si,
 }
 
 /*
- * What the kernel does where there is no handler. The signal is queued again under SIG_DFL with all it came with; it is blocked
- * until the trampoline returns to the place of the fault, so the core shows that place. Should a sandbox
- * forbid the queueing, a fault repeats itself.
+ * What the kernel does where there is no handler. The signal is queued again under SIG_DFL with all
+ * it came with; it is blocked until the trampoline returns to the place of the fault, so the core
+ * shows that place. Should a sandbox forbid the queueing, a fault repeats itself.
  */
 static void default_action(int sig, siginfo_t *si)
 {
-	struct kernel_action dfl = { .handler = (void *)SIG_DFL };
+	struct kernel_action dfl = {.handler = (void *)SIG_DFL};
 
 	kernel_sigaction(sig, &dfl, NULL);
 	sys(SYS_rt_tgsigqueueinfo, sys(SYS_getpid, 0), sys(SYS_gettid, 0), sig, si);
@@ -162,7 +164,7 @@ static void default_action(int sig, siginfo_t *si)
 /* Returns false when another thread has used up the one call that SA_RESETHAND grants. */
 static bool reset_hand(int sig, const struct kernel_action *seen)
 {
-	struct kernel_action dfl = { .handler = (void *)SIG_DFL, .restorer = (void *)uapi_restore };
+	struct kernel_action dfl = {.handler = (void *)SIG_DFL, .restorer = (void *)uapi_restore};
 	u64 mask = table_lock();
 	bool first = table[sig].client.handler == seen->handler;
 
@@ -179,7 +181,8 @@ static void trampoline(int sig, siginfo_t *si, void *uc)
 	if (act.handler == (void *)SIG_IGN)
 		return;
 	/* Another thread changed the disposition while this signal was on its way. */
-	if (act.handler == (void *)SIG_DFL || (act.flags & SA_RESETHAND && !reset_hand(sig, &act))) {
+	if (act.handler == (void *)SIG_DFL ||
+	    (act.flags & SA_RESETHAND && !reset_hand(sig, &act))) {
 		default_action(sig, si);
 		return;
 	}
@@ -300,9 +303,9 @@ int uapi_signals_init(uapi_fault_fn *hook)
 
 static void from_libc(const struct sigaction *sa, struct kernel_action *act)
 {
-	*act = (struct kernel_action){ .handler = (void *)sa->sa_handler,
-				       .flags = (u32)sa->sa_flags | SA_RESTORER,
-				       .restorer = (void *)uapi_restore };
+	*act = (struct kernel_action){.handler = (void *)sa->sa_handler,
+				      .flags = (u32)sa->sa_flags | SA_RESTORER,
+				      .restorer = (void *)uapi_restore};
 	memcpy(&act->mask, &sa->sa_mask, sizeof(act->mask));
 	act->mask &= ~UNBLOCKABLE;
 }
@@ -318,7 +321,7 @@ static void to_libc(const struct kernel_action *act, struct sigaction *sa)
 
 int uapi_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {
-	struct kernel_action new, before = { 0 };
+	struct kernel_action new, before = {0};
 	u64 mask;
 	int err = 0;
 
@@ -371,7 +374,8 @@ static void unblock_faults(void)
 
 bool uapi_faults_caught(void)
 {
-	/* Where the client's sigaction does not come here, nothing tells whether our handlers still stand. */
+	/* Where the client's sigaction does not come here, nothing tells whether our handlers still
+	 * stand. */
 	if (!LOAD_ACQUIRE(installed) || !interposed)
 		return false;
 	unblock_faults();
@@ -389,11 +393,11 @@ int uapi_sigmask(int how, const sigset_t *set, sigset_t *old)
 		if (how != SIG_UNBLOCK)
 			new &= ~LIBC_SIGS;
 		if (strip && how == SIG_BLOCK)
-			hidden |= new & FAULTS;
+			hidden |= new &FAULTS;
 		else if (how == SIG_UNBLOCK)
 			hidden &= ~new;
 		else if (how == SIG_SETMASK)
-			hidden = strip ? new & FAULTS : 0;
+			hidden = strip ? new &FAULTS : 0;
 		if (strip && how != SIG_UNBLOCK)
 			new &= ~FAULTS;
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls made directly, past libc and past the names that the shim interposes (syscall(2) is one of them).
+ * System calls made directly, past libc and past the names that the shim interposes (syscall(2) is
+ * one of them).
  *
- * Nothing here touches errno: results are the kernel's own, negative errno on failure. Async-signal-safe. The one
- * place that knows the host's calling convention.
+ * Nothing here touches errno: results are the kernel's own, negative errno on failure.
+ * Async-signal-safe. The one place that knows the host's calling convention.
  */
 #ifndef AV_UAPI_SYS_H
 #define AV_UAPI_SYS_H
@@ -24,7 +25,8 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	return ret;
 }
 
-#define SYS_SIX(a, b, c, d, e, f, ...) (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
+#define SYS_SIX(a, b, c, d, e, f, ...)                                                             \
+	(long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
 /* sys(SYS_close, fd): missing arguments are 0. */
 #define sys(nr, ...) sys6((nr), SYS_SIX(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
 

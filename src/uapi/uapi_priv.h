@@ -7,7 +7,8 @@
 
 #include "base/base.h"
 
-/* The only instruction of the guarded copy that touches memory, and where it goes on after a fault. */
+/* The only instruction of the guarded copy that touches memory, and where it goes on after a fault.
+ */
 extern const char uapi_copy_insn[], uapi_copy_fault[];
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The interposed libc names, seen from a client that knows nothing of the library: run it with LD_PRELOAD=libanyvisor.so.
+ * The interposed libc names, seen from a client that knows nothing of the library: run it with
+ * LD_PRELOAD=libanyvisor.so.
  *
  * That a fd is ours and not the host's /dev/kvm is read from /proc/self/fd.
  */
@@ -89,22 +90,26 @@ static void *name(const char *symbol)
 
 static void test_open(void **state)
 {
-	static const char *const open_names[] = { "open", "open64", "__open", "__open64", "__open_2", "__open64_2" };
-	static const char *const openat_names[] = { "openat", "openat64", "__openat_2", "__openat64_2" };
-	static const char *const paths[] = { "/dev/kvm", "//dev//kvm", "/dev/./kvm", "/./dev/kvm" };
-	struct open_how how = { .flags = O_RDWR };
+	static const char *const open_names[] = {"open",     "open64",	 "__open",
+						 "__open64", "__open_2", "__open64_2"};
+	static const char *const openat_names[] = {"openat", "openat64", "__openat_2",
+						   "__openat64_2"};
+	static const char *const paths[] = {"/dev/kvm", "//dev//kvm", "/dev/./kvm", "/./dev/kvm"};
+	struct open_how how = {.flags = O_RDWR};
 	size_t i, j;
 	int dev;
 
 	for (i = 0; i < ARRAY_SIZE(open_names); i++) {
-		int (*fn)(const char *, int, ...) = (int (*)(const char *, int, ...))name(open_names[i]);
+		int (*fn)(const char *, int, ...) =
+			(int (*)(const char *, int, ...))name(open_names[i]);
 
 		for (j = 0; j < ARRAY_SIZE(paths); j++)
 			check_device(fn(paths[j], O_RDWR));
 	}
 	dev = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	for (i = 0; i < ARRAY_SIZE(openat_names); i++) {
-		int (*fn)(int, const char *, int, ...) = (int (*)(int, const char *, int, ...))name(openat_names[i]);
+		int (*fn)(int, const char *, int, ...) =
+			(int (*)(int, const char *, int, ...))name(openat_names[i]);
 
 		check_device(fn(AT_FDCWD, "/dev/kvm", O_RDWR));
 		check_device(fn(dev, "kvm", O_RDWR));
@@ -203,7 +208,8 @@ static void test_dups(void **state)
 static void test_closes(void **state)
 {
 	int vm = new_vm(), low = fcntl(vm, F_DUPFD, 300), high = fcntl(vm, F_DUPFD, 400);
-	int (*range)(unsigned int, unsigned int, int) = (int (*)(unsigned int, unsigned int, int))name("close_range");
+	int (*range)(unsigned int, unsigned int, int) =
+		(int (*)(unsigned int, unsigned int, int))name("close_range");
 	FILE *f;
 
 	assert_int_equal(range(350, 450, 0), 0);
@@ -224,9 +230,12 @@ static void test_closes(void **state)
 
 static int pass_through_socket(int fd)
 {
-	char byte = 0, control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
+			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	int socks[2], got = -1;
 
@@ -260,7 +269,8 @@ static void test_arrivals(void **state)
 
 static void test_vcpu_mmap(void **state)
 {
-	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0), vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0),
+	    vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	size_t size = (size_t)ioctl(dev, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct kvm_run *run, *other;
 
@@ -304,8 +314,8 @@ static void check_stat(const struct stat *st)
 
 static void test_stat(void **state)
 {
-	static const char *const names[] = { "stat", "stat64", "lstat", "lstat64" };
-	static const char *const versioned[] = { "__xstat", "__xstat64", "__lxstat", "__lxstat64" };
+	static const char *const names[] = {"stat", "stat64", "lstat", "lstat64"};
+	static const char *const versioned[] = {"__xstat", "__xstat64", "__lxstat", "__lxstat64"};
 	struct statx stx;
 	struct stat st;
 	size_t i;
@@ -313,12 +323,17 @@ static void test_stat(void **state)
 
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		memset(&st, 0xff, sizeof(st));
-		assert_int_equal(((int (*)(const char *, struct stat *))name(names[i]))("/dev/kvm", &st), 0);
+		assert_int_equal(
+			((int (*)(const char *, struct stat *))name(names[i]))("/dev/kvm", &st), 0);
 		check_stat(&st);
 		memset(&st, 0xff, sizeof(st));
-		assert_int_equal(((int (*)(int, const char *, struct stat *))name(versioned[i]))(1, "/dev/kvm", &st), 0);
+		assert_int_equal(((int (*)(int, const char *, struct stat *))name(versioned[i]))(
+					 1, "/dev/kvm", &st),
+				 0);
 		check_stat(&st);
-		assert_int_equal(((int (*)(int, const char *, struct stat *))name(versioned[i]))(9, "/dev/kvm", &st), -1);
+		assert_int_equal(((int (*)(int, const char *, struct stat *))name(versioned[i]))(
+					 9, "/dev/kvm", &st),
+				 -1);
 		assert_int_equal(errno, EINVAL);
 	}
 	assert_int_equal(fstatat(dev, "kvm", &st, 0), 0);
@@ -397,7 +412,7 @@ static void test_fork(void **state)
 /* posix_spawn and vfork share our memory but not our fds. */
 static void test_spawn(void **state)
 {
-	static char *const args[] = { "true", NULL }, *const env[] = { NULL };
+	static char *const args[] = {"true", NULL}, *const env[] = {NULL};
 	posix_spawn_file_actions_t actions;
 	int vm = new_vm();
 	pid_t pid;
@@ -436,24 +451,26 @@ static void jump(int sig)
 
 static void test_dispositions(void **state)
 {
-	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0), vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0),
+	    vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	struct sigaction act;
 	size_t i;
 	static const struct {
 		const char *name;
 		int flags; /* the libc's own */
 		bool resets;
-	} setters[] = { { "signal", SA_RESTART },
-			{ "bsd_signal", SA_RESTART },
-			{ "ssignal", SA_RESTART },
-			{ "sysv_signal", (int)SA_RESETHAND | SA_NODEFER, true },
-			{ "__sysv_signal", (int)SA_RESETHAND | SA_NODEFER, true },
-			{ "sigset", 0 } };
+	} setters[] = {{"signal", SA_RESTART},
+		       {"bsd_signal", SA_RESTART},
+		       {"ssignal", SA_RESTART},
+		       {"sysv_signal", (int)SA_RESETHAND | SA_NODEFER, true},
+		       {"__sysv_signal", (int)SA_RESETHAND | SA_NODEFER, true},
+		       {"sigset", 0}};
 	const int shown = SA_RESTART | SA_NODEFER | (int)SA_RESETHAND | SA_SIGINFO;
 
 	assert_true(vcpu >= 0);
 	for (i = 0; i < ARRAY_SIZE(setters); i++) {
-		void (*(*set)(int, void (*)(int)))(int) = (void (*(*)(int, void (*)(int)))(int))name(setters[i].name);
+		void (*(*set)(int, void (*)(int)))(int) =
+			(void (*(*)(int, void (*)(int)))(int))name(setters[i].name);
 
 		assert_ptr_equal(set(SIGUSR2, note), SIG_DFL);
 		assert_int_equal(sigaction(SIGUSR2, NULL, &act), 0);
@@ -507,7 +524,8 @@ static void test_masks(void **state)
 static void test_faults(void **state)
 {
 	volatile int *volatile nowhere = (volatile int *)8;
-	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0), vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0),
+	    vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	void (*before)(int) = signal(SIGSEGV, jump);
 	sigset_t all, old;
 	int i;
@@ -536,14 +554,14 @@ static void test_faults(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),	     cmocka_unit_test(test_open_relative),
-		cmocka_unit_test(test_open_flags),   cmocka_unit_test(test_open_foreign),
-		cmocka_unit_test(test_dups),	     cmocka_unit_test(test_closes),
-		cmocka_unit_test(test_arrivals),     cmocka_unit_test(test_vcpu_mmap),
+		cmocka_unit_test(test_open),	      cmocka_unit_test(test_open_relative),
+		cmocka_unit_test(test_open_flags),    cmocka_unit_test(test_open_foreign),
+		cmocka_unit_test(test_dups),	      cmocka_unit_test(test_closes),
+		cmocka_unit_test(test_arrivals),      cmocka_unit_test(test_vcpu_mmap),
 		cmocka_unit_test(test_ioctl_syscall), cmocka_unit_test(test_stat),
-		cmocka_unit_test(test_access),	     cmocka_unit_test(test_fork),
-		cmocka_unit_test(test_spawn),	     cmocka_unit_test(test_dispositions),
-		cmocka_unit_test(test_masks),	     cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_access),	      cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_spawn),	      cmocka_unit_test(test_dispositions),
+		cmocka_unit_test(test_masks),	      cmocka_unit_test(test_faults),
 	};
 
 	if (!dlsym(RTLD_DEFAULT, "anyvisor_version")) {

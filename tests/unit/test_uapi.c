@@ -36,13 +36,14 @@ struct list {
 	u64 entry[];
 };
 
-#define FAKE_VALUE   _IO(0xAF, 0x00)
-#define FAKE_OUT     _IOR(0xAF, 0x01, struct pair)
-#define FAKE_IN	     _IOW(0xAF, 0x02, struct pair)
-#define FAKE_INOUT   _IOWR(0xAF, 0x03, struct pair)
-#define FAKE_SUM     _IOWR(0xAF, 0x04, struct list) /* adds 1 to each entry; E2BIG above 100 */
-#define FAKE_LIST    _IOWR(0xAF, 0x05, struct list) /* wants room for 3 entries; any count is allowed */
-#define FAKE_STRICT  _IOW(0xAF, 0x06, struct list)  /* EINVAL above 4 */
+#define FAKE_VALUE _IO(0xAF, 0x00)
+#define FAKE_OUT   _IOR(0xAF, 0x01, struct pair)
+#define FAKE_IN	   _IOW(0xAF, 0x02, struct pair)
+#define FAKE_INOUT _IOWR(0xAF, 0x03, struct pair)
+#define FAKE_SUM   _IOWR(0xAF, 0x04, struct list) /* adds 1 to each entry; E2BIG above 100 */
+#define FAKE_LIST                                                                                  \
+	_IOWR(0xAF, 0x05, struct list) /* wants room for 3 entries; any count is allowed */
+#define FAKE_STRICT  _IOW(0xAF, 0x06, struct list) /* EINVAL above 4 */
 #define FAKE_LARGE   _IOR(0xAF, 0x07, u8[4096])
 #define FAKE_SAME_NR _IOW(0xAF, 0x01, u32) /* the number of FAKE_OUT, another size */
 
@@ -116,7 +117,8 @@ static const struct uapi_ioctl rows[] = {
 	UAPI_STRUCT(FAKE_OUT, struct pair, UAPI_ARG_OUT, on_out, 0),
 	UAPI_STRUCT(FAKE_IN, struct pair, UAPI_ARG_IN, on_in, 0),
 	UAPI_STRUCT(FAKE_INOUT, struct pair, UAPI_ARG_IN | UAPI_ARG_OUT, on_inout, 0),
-	UAPI_TAIL(FAKE_SUM, struct list, n, u64, 100, -E2BIG, UAPI_ARG_IN | UAPI_ARG_OUT, on_sum, 0),
+	UAPI_TAIL(FAKE_SUM, struct list, n, u64, 100, -E2BIG, UAPI_ARG_IN | UAPI_ARG_OUT, on_sum,
+		  0),
 	UAPI_TAIL(FAKE_LIST, struct list, n, u64, 8, 0, UAPI_ARG_OUT, on_list, UAPI_OUT_ON_E2BIG),
 	UAPI_TAIL(FAKE_STRICT, struct list, n, u64, 4, -EINVAL, UAPI_ARG_IN, on_sum, 0),
 	UAPI_STRUCT(FAKE_LARGE, u8[4096], UAPI_ARG_OUT, on_large, 0),
@@ -131,13 +133,12 @@ static void fake_release(struct uapi_object *obj)
 }
 
 static const struct uapi_type fake_type = {
-	.name = "fake", .ioctls = rows, .nr_ioctls = ARRAY_SIZE(rows), .release = fake_release
-};
-static const struct uapi_type shared_type = { .name = "shared",
-					      .ioctls = rows,
-					      .nr_ioctls = ARRAY_SIZE(rows),
-					      .release = fake_release,
-					      .any_process = true };
+	.name = "fake", .ioctls = rows, .nr_ioctls = ARRAY_SIZE(rows), .release = fake_release};
+static const struct uapi_type shared_type = {.name = "shared",
+					     .ioctls = rows,
+					     .nr_ioctls = ARRAY_SIZE(rows),
+					     .release = fake_release,
+					     .any_process = true};
 
 static int fake_open(const struct uapi_type *type, u64 size)
 {
@@ -237,7 +238,8 @@ static void test_recycled_number(void **state)
 
 static void test_dup2(void **state)
 {
-	int a = fake_open(&fake_type, 0), b = fake_open(&fake_type, 0), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int a = fake_open(&fake_type, 0), b = fake_open(&fake_type, 0),
+	    null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct uapi_object *obj = uapi_get(a);
 
 	released = 0;
@@ -263,9 +265,12 @@ static void test_dup2(void **state)
 
 static void send_fd(int sock, int fd)
 {
-	char byte = 0, control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
+			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
 	c->cmsg_level = SOL_SOCKET;
@@ -278,8 +283,11 @@ static void send_fd(int sock, int fd)
 static int receive_fd(int sock)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
+			     .msg_controllen = sizeof(control)};
 	int fd;
 
 	assert_int_equal(recvmsg(sock, &msg, 0), 1);
@@ -308,7 +316,8 @@ static void test_through_a_socket(void **state)
 
 static void test_range(void **state)
 {
-	int fds[3] = { fake_open(&fake_type, 0), fake_open(&fake_type, 0), fake_open(&fake_type, 0) }, i;
+	int fds[3] = {fake_open(&fake_type, 0), fake_open(&fake_type, 0), fake_open(&fake_type, 0)},
+	    i;
 
 	released = 0;
 	uapi_fds_closing((unsigned int)fds[1], ~0u);
@@ -444,7 +453,7 @@ static void *race_reader(void *arg)
 
 static void test_race(void **state)
 {
-	struct race r = { .fd = fake_open(&fake_type, 0) };
+	struct race r = {.fd = fake_open(&fake_type, 0)};
 	pthread_t threads[3];
 	int i, fd = r.fd, copy;
 
@@ -473,10 +482,12 @@ static void test_race(void **state)
 
 /* ---- ioctls ---- */
 
-/* Two pages, the second without access: an object that ends at the border and one that crosses it. */
+/* Two pages, the second without access: an object that ends at the border and one that crosses it.
+ */
 static u8 *border(int prot)
 {
-	u8 *p = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	u8 *p = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 
 	assert_ptr_not_equal(p, MAP_FAILED);
 	memset(p, 1, PAGE_SIZE);
@@ -489,8 +500,9 @@ static void pointers(void)
 {
 	int fd = fake_open(&fake_type, 0);
 	u8 *rw = border(PROT_READ | PROT_WRITE), *ro = border(PROT_READ);
-	void *const bad[] = { NULL, (void *)8, rw + PAGE_SIZE, rw + PAGE_SIZE - 8, (void *)-8ul, (void *)(1ul << 63),
-			      (void *)0x800000000000ul };
+	void *const bad[] = {
+		NULL,	      (void *)8,	   rw + PAGE_SIZE,	    rw + PAGE_SIZE - 8,
+		(void *)-8ul, (void *)(1ul << 63), (void *)0x800000000000ul};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -522,7 +534,7 @@ static void test_pointers(void **state)
 static void test_dispatch(void **state)
 {
 	int fd = fake_open(&fake_type, 0);
-	struct pair p = { 99, 0 };
+	struct pair p = {99, 0};
 	u32 word = 41;
 	u8 large[4096];
 
@@ -544,7 +556,7 @@ static void test_dispatch(void **state)
 	assert_int_equal(fake_ioctl(fd, FAKE_IN, &p), 5);
 	assert_int_equal(last_in.b, 2);
 	/* what a handler does not fill in is zero */
-	p = (struct pair){ 1, 1 };
+	p = (struct pair){1, 1};
 	assert_int_equal(fake_ioctl(fd, FAKE_OUT, &p), 0);
 	assert_int_equal(p.a, 7);
 	assert_int_equal(p.b, 0);
@@ -591,10 +603,11 @@ static void test_tails(void **state)
 	free(l);
 }
 
-/* As in a preloaded process: cmocka sets its handlers for faults with signal(), before and after each test. */
+/* As in a preloaded process: cmocka sets its handlers for faults with signal(), before and after
+ * each test. */
 void (*signal(int sig, void (*handler)(int)))(int)
 {
-	struct sigaction act = { .sa_handler = handler, .sa_flags = SA_RESTART }, old;
+	struct sigaction act = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
 
 	return uapi_sigaction(sig, &act, &old) ? SIG_ERR : old.sa_handler;
 }
@@ -644,7 +657,7 @@ static bool mend(int sig, siginfo_t *si, void *uc)
 
 static void test_signals_before(void **state)
 {
-	struct sigaction act = { .sa_handler = plain_handler }, old;
+	struct sigaction act = {.sa_handler = plain_handler}, old;
 
 	assert_int_equal(uapi_sigaction(SIGUSR1, &act, &old), 0);
 	assert_ptr_equal(old.sa_handler, SIG_DFL);
@@ -692,7 +705,9 @@ static void test_after(void **state)
 
 static void test_old_values(void **state)
 {
-	struct sigaction act = { .sa_sigaction = info_handler, .sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER }, old;
+	struct sigaction act = {.sa_sigaction = info_handler,
+				.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER},
+			 old;
 
 	sigaddset(&act.sa_mask, SIGSEGV);
 	sigaddset(&act.sa_mask, SIGUSR2);
@@ -704,7 +719,7 @@ static void test_old_values(void **state)
 	assert_true(sigismember(&old.sa_mask, SIGSEGV));
 	assert_true(sigismember(&old.sa_mask, SIGUSR2));
 	assert_false(sigismember(&old.sa_mask, SIGKILL));
-	sigqueue(getpid(), SIGBUS, (union sigval){ .sival_int = 17 });
+	sigqueue(getpid(), SIGBUS, (union sigval){.sival_int = 17});
 	assert_int_equal(got_signal, SIGBUS);
 	assert_int_equal(got_info.si_value.sival_int, 17);
 	act.sa_handler = SIG_DFL;
@@ -717,12 +732,13 @@ static void mask_probe(int sig)
 	sigset_t now;
 
 	sigprocmask(SIG_BLOCK, NULL, &now);
-	got_signal = (u32)(sigismember(&now, SIGUSR2) | sigismember(&now, SIGUSR1) << 1 | sigismember(&now, SIGSEGV) << 2);
+	got_signal = (u32)(sigismember(&now, SIGUSR2) | sigismember(&now, SIGUSR1) << 1 |
+			   sigismember(&now, SIGSEGV) << 2);
 }
 
 static void test_handler_mask(void **state)
 {
-	struct sigaction act = { .sa_handler = mask_probe };
+	struct sigaction act = {.sa_handler = mask_probe};
 
 	sigfillset(&act.sa_mask);
 	assert_int_equal(uapi_sigaction(SIGUSR1, &act, NULL), 0);
@@ -740,8 +756,8 @@ static void test_handler_mask(void **state)
 
 static void test_reset_hand(void **state)
 {
-	struct sigaction act = { .sa_handler = plain_handler, .sa_flags = (int)SA_RESETHAND }, old;
-	static const int sigs[] = { SIGUSR2, SIGFPE };
+	struct sigaction act = {.sa_handler = plain_handler, .sa_flags = (int)SA_RESETHAND}, old;
+	static const int sigs[] = {SIGUSR2, SIGFPE};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sigs); i++) {
@@ -794,7 +810,7 @@ static void test_blocked_thread(void **state)
 
 static void test_hook_and_client(void **state)
 {
-	struct sigaction act = { .sa_sigaction = jump_handler, .sa_flags = SA_SIGINFO };
+	struct sigaction act = {.sa_sigaction = jump_handler, .sa_flags = SA_SIGINFO};
 	u8 *p = mmap(NULL, 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_int_equal(uapi_sigaction(SIGSEGV, &act, NULL), 0);
@@ -827,7 +843,7 @@ static void die_by_fault(void)
 
 static void die_by_ignored_fault(void)
 {
-	struct sigaction act = { .sa_handler = SIG_IGN };
+	struct sigaction act = {.sa_handler = SIG_IGN};
 
 	uapi_sigaction(SIGSEGV, &act, NULL);
 	raise(SIGSEGV); /* sent: ignored */
@@ -836,7 +852,8 @@ static void die_by_ignored_fault(void)
 
 static void die_by_division(void)
 {
-	__asm__ volatile("xor %%ecx, %%ecx; mov $1, %%eax; cdq; div %%ecx" ::: "eax", "ecx", "edx", "cc");
+	__asm__ volatile("xor %%ecx, %%ecx; mov $1, %%eax; cdq; div %%ecx" ::
+				 : "eax", "ecx", "edx", "cc");
 }
 
 static void die_by_kill(void)
@@ -846,10 +863,12 @@ static void die_by_kill(void)
 
 static void die_by_second_fault(void)
 {
-	struct sigaction act = { .sa_sigaction = info_handler, .sa_flags = (int)SA_RESETHAND | SA_SIGINFO };
+	struct sigaction act = {.sa_sigaction = info_handler,
+				.sa_flags = (int)SA_RESETHAND | SA_SIGINFO};
 
 	uapi_sigaction(SIGSEGV, &act, NULL);
-	die_by_fault(); /* the handler returns, the fault repeats, and now the default action ends it */
+	die_by_fault(); /* the handler returns, the fault repeats, and now the default action ends
+			   it */
 }
 
 static void test_default_actions(void **state)
@@ -857,12 +876,12 @@ static void test_default_actions(void **state)
 	static const struct {
 		void (*die)(void);
 		int sig;
-	} deaths[] = { { die_by_fault, SIGSEGV },
-		       { die_by_ignored_fault, SIGSEGV },
-		       { die_by_division, SIGFPE },
-		       { die_by_kill, SIGBUS },
-		       { die_by_second_fault, SIGSEGV } };
-	struct rlimit none = { 0, 0 };
+	} deaths[] = {{die_by_fault, SIGSEGV},
+		      {die_by_ignored_fault, SIGSEGV},
+		      {die_by_division, SIGFPE},
+		      {die_by_kill, SIGBUS},
+		      {die_by_second_fault, SIGSEGV}};
+	struct rlimit none = {0, 0};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(deaths); i++) {
@@ -870,7 +889,7 @@ static void test_default_actions(void **state)
 		int status;
 
 		if (!pid) {
-			struct sigaction dfl = { .sa_handler = SIG_DFL };
+			struct sigaction dfl = {.sa_handler = SIG_DFL};
 
 			/* cmocka has handlers of its own for these */
 			uapi_sigaction(SIGSEGV, &dfl, NULL);
