@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAF1_ECX_XSAVE	  BIT(26)
 #define LEAF1_ECX_OSXSAVE BIT(27)
 #define LEAF1_EDX_APIC	  BIT(9)
 #define LEAF7_ECX_PKU	  BIT(3)
@@ -66,7 +65,7 @@ static u32 compacted_size(const struct kvm_cpuid_entry2 *e, u32 n, u64 xcr0)
 	return size;
 }
 
-/* The bits that follow the CPU's state rather than the VMM's wish. */
+/* The bits that follow the CPU's state rather than the VMM's wish; the CPU does the same for the guest. */
 static void follow_state(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 {
 	const struct x86_cpu *cpu = v->cpu;
@@ -85,18 +84,6 @@ static void follow_state(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 	leaf = find(e, n, 0xd, 1);
 	if (leaf && leaf->eax & (LEAFD1_EAX_XSAVEC | LEAFD1_EAX_XSAVES))
 		leaf->ebx = compacted_size(e, n, cpu->xcr0);
-}
-
-void kvm_cpuid_follow_apic(struct kvm_vcpu *v)
-{
-	bool on = apic_enabled(v);
-
-	for (u32 i = 0; i < v->nr_cpuid; i++)
-		if (v->cpuid[i].function == 1)
-			put_bit(&v->cpuid[i].edx, LEAF1_EDX_APIC, on);
-	for (u32 i = 0; i < v->cpu->nr_cpuid; i++)
-		if (v->cpu->cpuid[i].function == 1)
-			put_bit(&v->cpu->cpuid[i].edx, LEAF1_EDX_APIC, on);
 }
 
 u64 kvm_guest_xcr0(const struct kvm_vcpu *v)

@@ -83,8 +83,6 @@ KVM_VCPU_OP(kvm_op_get_cpuid2);
 const struct kvm_cpuid_entry2 *kvm_find_cpuid(const struct kvm_cpuid_entry2 *e, u32 n, u32 function, u32 index);
 /* The XCR0 bits that the guest's CPUID and the host allow. */
 u64 kvm_guest_xcr0(const struct kvm_vcpu *v);
-/* IA32_APIC_BASE's enable bit changed: CPUID.1:EDX.APIC follows it. */
-void kvm_cpuid_follow_apic(struct kvm_vcpu *v);
 
 /* vcpu_misc.c */
 KVM_VCPU_OP(kvm_op_set_signal_mask);

@@ -97,23 +97,15 @@ int kvm_vcpu_set_apic_base(struct kvm_vcpu *v, u64 base, bool host_initiated)
 {
 	const struct kvm_cpuid_entry2 *leaf1 = kvm_find_cpuid(v->cpuid, v->nr_cpuid, 1, 0);
 	bool x2apic = leaf1 && leaf1->ecx & BIT(21);
-	int ret = 0;
+	u64 reserved = APIC_BASE_RESERVED | (x2apic ? 0 : APIC_BASE_X2APIC);
 
-	if (v->lapic) {
-		ret = lapic_set_base(v->lapic, base, v->cpu->maxphyaddr, x2apic, host_initiated);
-	} else {
-		u64 reserved = APIC_BASE_RESERVED | (x2apic ? 0 : APIC_BASE_X2APIC);
-
-		if (v->cpu->maxphyaddr < 64)
-			reserved |= ~0ull << v->cpu->maxphyaddr;
-		if (base & reserved ||
-		    (base & (APIC_BASE_X2APIC | APIC_BASE_ENABLE)) == APIC_BASE_X2APIC)
-			return -EINVAL;
-		v->apic_base_noirqchip = base;
-	}
-	if (!ret)
-		kvm_cpuid_follow_apic(v);
-	return ret;
+	if (v->lapic)
+		return lapic_set_base(v->lapic, base, v->cpu->maxphyaddr, x2apic, host_initiated);
+	reserved |= ~0ull << v->cpu->maxphyaddr;
+	if (base & reserved || (base & (APIC_BASE_X2APIC | APIC_BASE_ENABLE)) == APIC_BASE_X2APIC)
+		return -EINVAL;
+	v->apic_base_noirqchip = base;
+	return 0;
 }
 
 /* ---- system registers ---- */
