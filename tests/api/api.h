@@ -26,6 +26,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* KVM's counted structs have their entries behind them. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;

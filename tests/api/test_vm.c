@@ -7,6 +7,7 @@
 
 #include <asm/kvm_para.h>
 #include <limits.h>
+#include <sys/wait.h>
 #include <x86intrin.h>
 
 static int dev, vm;
@@ -187,6 +188,26 @@ static void create_device(void **state)
 	fails(ENODEV, vm, KVM_CREATE_DEVICE, &d);
 	d.type = ~0u;
 	fails(ENODEV, vm, KVM_CREATE_DEVICE, &d);
+}
+
+/* A VM belongs to the process that made it; the system fd to everybody. */
+static void forked_child(void **state)
+{
+	struct kvm_irq_level l = {0};
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		if (anyvisor_ioctl(vm, KVM_CREATE_VCPU, 0) != -1 || errno != EIO)
+			_exit(1);
+		if (anyvisor_ioctl(vm, KVM_IRQ_LINE, &l) != -1 || errno != EIO)
+			_exit(2);
+		_exit(anyvisor_ioctl(dev, KVM_GET_API_VERSION, 0) == 12 ? 0 : 3);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	anyvisor_close(ok(vm, KVM_CREATE_VCPU, 0));
 }
 
 /* ---- vCPUs ---- */
@@ -803,6 +824,7 @@ int main(void)
 		TEST(enable_cap_errors),
 		TEST(quirks),
 		TEST(create_device),
+		TEST(forked_child),
 		TEST(create_vcpu_limits),
 		TEST(vcpu_outlives_vm_fd),
 		TEST(max_vcpu_id),

@@ -6,6 +6,7 @@
 #include "api.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 /* What lies behind segment 0x2000, where the guest's own RAM is not. */
@@ -791,6 +792,63 @@ static void coalesced_limit(void **state)
 	zone(0, KVM_REGISTER_COALESCED_MMIO, 0x70, 1, 1); /* the other bus has room */
 }
 
+/* ---- all of it under a running guest ---- */
+
+static void *run_to_the_end(void *arg)
+{
+	int *reason = arg;
+
+	*reason = ok(g.vcpu, KVM_RUN, 0) ? -1 : (int)g.run->exit_reason;
+	return NULL;
+}
+
+/*
+ * Regions, logs, eventfds and zones come and go while a vCPU does nothing but signal an eventfd,
+ * write logged memory and look at [0x600]: it never leaves the guest, and no call waits for ever.
+ */
+static void changes_under_guest(void **state)
+{
+	int a = eventfd(0, EFD_NONBLOCK), b = eventfd(0, EFD_NONBLOCK), reason = -1, i;
+	u8 *logged = map_pages(4), *other = map_pages(4);
+	u64 log, dirty = 0, signals = 0;
+	pthread_t thread;
+
+	assert_int_equal(ioeventfd(a, MMIO + 0x40, 1, 0, 0), 0);
+	set_region_at(g.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, MMIO + 0x1000, 4 * PAGE, logged);
+	guest_start(&g);
+	g_es(&g, MMIO >> 4);
+	g_store8(&g, 0x40, 1);
+	g_store8(&g, 0x2000, 1);
+	code(&g, 0x80, 0x3e, LE16(0x600), 0); /* cmp byte [0x600], 0 */
+	code(&g, 0x74, (u8)-19);	      /* je to the first store */
+	g_done(&g);
+	assert_int_equal(pthread_create(&thread, NULL, run_to_the_end, &reason), 0);
+	for (i = 0; i < 300; i++) {
+		struct kvm_dirty_log l = {.slot = 1, .dirty_bitmap = &log};
+
+		assert_int_equal(ioeventfd(b, MMIO + 0x80 + i, 4, 0, 0), 0);
+		zone(0, KVM_REGISTER_COALESCED_MMIO, MMIO + 0x800, 16, 0);
+		set_region_at(g.vm, 2, 0, MMIO + 0x8000, 4 * PAGE, other);
+		ok(g.vm, KVM_GET_DIRTY_LOG, &l);
+		assert_int_equal(log & ~2ull, 0);
+		dirty += log >> 1 & 1;
+		set_region_at(g.vm, 2, 0, MMIO + 0x8000, 0, other);
+		zone(0, KVM_UNREGISTER_COALESCED_MMIO, MMIO + 0x800, 16, 0);
+		assert_int_equal(ioeventfd(b, MMIO + 0x80 + i, 4, OFF, 0), 0);
+		signals += taken(a);
+	}
+	__atomic_store_n(&g.ram[0x600], 1, __ATOMIC_SEQ_CST);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(reason, KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, DONE_PORT);
+	assert_true(dirty > 1);
+	assert_true(signals + taken(a) > 300);
+	munmap(logged, 4 * PAGE);
+	munmap(other, 4 * PAGE);
+	close(a);
+	close(b);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -805,7 +863,7 @@ int main(void)
 		TEST(ioeventfd_any_length),  TEST(ioeventfd_errors),
 		TEST(ioeventfd_many),	     TEST(coalesced_mmio),
 		TEST(coalesced_pio),	     TEST(coalesced_ring_full),
-		TEST(coalesced_limit),
+		TEST(coalesced_limit),	     TEST(changes_under_guest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
