@@ -161,8 +161,8 @@ static const struct capability capabilities[] = {
 	/* capabilities themselves */
 	CAP(CHECK_EXTENSION_VM, 1, "test_vm: check_extension"),
 	CAP(ENABLE_CAP_VM, 1, "test_vm: enable_cap_errors"),
-	CAP(ENABLE_CAP, 1, "test_vcpu: enable_cap"),
-	CAP(ENFORCE_PV_FEATURE_CPUID, 1, "test_vcpu: enable_cap"),
+	CAP(ENABLE_CAP, 1, "test_vcpu: enforce_pv_cpuid"),
+	CAP(ENFORCE_PV_FEATURE_CPUID, 1, "test_vcpu: enforce_pv_cpuid"),
 
 	/* vCPUs */
 	CAP_FN(NR_VCPUS, nr_vcpus, "test_system: vcpu_limits"),
@@ -195,7 +195,7 @@ static const struct capability capabilities[] = {
 	CAP(PIT2, 1, "test_vm: pit2"),
 	CAP(PIT_STATE2, 1, "test_vm: pit2"),
 	CAP(REINJECT_CONTROL, 1, "test_vm: reinject_control"),
-	CAP(IOAPIC_POLARITY_IGNORED, 1, "test_ioapic: polarity_ignored"),
+	CAP(IOAPIC_POLARITY_IGNORED, 1, "test_vm: ioapic_polarity"),
 	CAP(IRQFD, 1, "test_vm_io: irqfd_edge"),
 	CAP(IRQFD_RESAMPLE, 1, "test_vm_io: irqfd_resample"),
 	CAP(IOEVENTFD, 1, "test_vm_io: ioeventfd_pio_mmio"),
@@ -229,12 +229,12 @@ static const struct capability capabilities[] = {
 	CAP(SET_GUEST_DEBUG, 1, "test_run: guest_debug"),
 	CAP(X86_ROBUST_SINGLESTEP, 1, "test_run: single_step"),
 	CAP(IMMEDIATE_EXIT, 1, "test_run: immediate_exit"),
-	CAP(INTERNAL_ERROR_DATA, 1, "test_run: internal_error"),
+	CAP(INTERNAL_ERROR_DATA, 1, "test_vm_io: fetch_from_mmio"),
 	CAP_ENABLE(EXCEPTION_PAYLOAD, 1, enable_exception_payload, "test_vcpu: exception_payload"),
 	CAP_ENABLE(X86_TRIPLE_FAULT_EVENT, 1, enable_triple_fault_event, "test_vcpu: triple_fault"),
 	CAP_ENABLE(EXIT_ON_EMULATION_FAILURE, 1, enable_exit_on_emulation_failure,
-		   "test_run: internal_error"),
-	CAP_ENABLE(X86_DISABLE_EXITS, EXITS, enable_disable_exits, "test_run: disable_exits"),
+		   "test_vm_io: fetch_from_mmio"),
+	CAP_ENABLE(X86_DISABLE_EXITS, EXITS, enable_disable_exits, "test_vm: disable_exits"),
 	CAP_ENABLE(DISABLE_QUIRKS, 1, enable_disable_quirks, "test_vm: quirks"),
 	CAP_ENABLE(DISABLE_QUIRKS2, QUIRKS, enable_disable_quirks, "test_vm: quirks"),
 };

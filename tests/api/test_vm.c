@@ -179,6 +179,25 @@ static void quirks(void **state)
 	}
 }
 
+/* A guest that spins with PAUSE stays inside for as long as it likes. */
+static void disable_exits(void **state)
+{
+	struct kvm_enable_cap c = {.cap = KVM_CAP_X86_DISABLE_EXITS};
+	struct guest g;
+
+	guest_make(&g);
+	c.args[0] = ok(g.vm, KVM_CHECK_EXTENSION, c.cap);
+	assert_int_equal(c.args[0], KVM_X86_DISABLE_EXITS_PAUSE);
+	ok(g.vm, KVM_ENABLE_CAP, &c);
+	c.args[0] |= KVM_X86_DISABLE_EXITS_MWAIT;
+	fails(EINVAL, g.vm, KVM_ENABLE_CAP, &c);
+	guest_start(&g);
+	code(&g, 0xb9, LE16(0xffff), 0xf3, 0x90, 0xe2, (u8)-4); /* mov cx, 0xffff; pause; loop */
+	g_done(&g);
+	guest_done(&g);
+	guest_end(&g);
+}
+
 static void create_device(void **state)
 {
 	struct kvm_create_device d = {.type = KVM_DEV_TYPE_VFIO};
@@ -430,6 +449,23 @@ static void signal_msi(void **state)
 	fails(EINVAL, vm, KVM_SIGNAL_MSI, &m);
 	anyvisor_close(v[0]);
 	anyvisor_close(v[1]);
+}
+
+/* An I/O APIC entry's polarity bit does not turn the line round: 1 is active. */
+static void ioapic_polarity(void **state)
+{
+	struct kvm_irqchip c = {.chip_id = KVM_IRQCHIP_IOAPIC};
+	int v;
+
+	ok(vm, KVM_CREATE_IRQCHIP, 0);
+	v = lapic_vcpu(vm, 0);
+	ok(vm, KVM_GET_IRQCHIP, &c);
+	c.chip.ioapic.redirtbl[20].bits = 0x61 | 1 << 13; /* unmasked, edge, active low */
+	ok(vm, KVM_SET_IRQCHIP, &c);
+	assert_false(lapic_waits(v, 0x61));
+	line_status(vm, 20, 1);
+	assert_true(lapic_waits(v, 0x61));
+	anyvisor_close(v);
 }
 
 struct routes {
@@ -823,6 +859,8 @@ int main(void)
 		TEST(check_extension),
 		TEST(enable_cap_errors),
 		TEST(quirks),
+		TEST(disable_exits),
+		TEST(ioapic_polarity),
 		TEST(create_device),
 		TEST(forked_child),
 		TEST(create_vcpu_limits),

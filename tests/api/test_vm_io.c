@@ -217,6 +217,28 @@ static void memory_remapped(void **state)
 	munmap(a, PAGE);
 }
 
+/* Code has to be in memory: a guest that runs into nothing is the VMM's to judge, however often it
+ * looks. */
+static void fetch_from_mmio(void **state)
+{
+	struct kvm_enable_cap c = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = {1}};
+	struct kvm_regs r;
+	int i;
+
+	ok(g.vm, KVM_ENABLE_CAP, &c);
+	guest_start(&g);
+	code(&g, 0xea, LE16(0x10), LE16(MMIO >> 4)); /* jmp far */
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(guest_run(&g), KVM_EXIT_INTERNAL_ERROR);
+		assert_int_equal(g.run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+		assert_true(g.run->internal.ndata >= 1);
+		assert_false(g.run->emulation_failure.flags &
+			     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+		ok(g.vcpu, KVM_GET_REGS, &r);
+		assert_int_equal(r.rip, 0x10);
+	}
+}
+
 #define LOGGED 70 /* pages: more than one word of the log */
 
 static void get_log(u64 log[2])
@@ -854,16 +876,27 @@ static void changes_under_guest(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(memory_region),	     TEST(memory_region_limits),
-		TEST(memory_region_join),    TEST(memory_readonly),
-		TEST(memory_address_spaces), TEST(memory_smm),
-		TEST(memory_remapped),	     TEST(dirty_log),
-		TEST(dirty_log_manual),	     TEST(irqfd_edge),
-		TEST(irqfd_resample),	     TEST(ioeventfd_pio_mmio),
-		TEST(ioeventfd_any_length),  TEST(ioeventfd_errors),
-		TEST(ioeventfd_many),	     TEST(coalesced_mmio),
-		TEST(coalesced_pio),	     TEST(coalesced_ring_full),
-		TEST(coalesced_limit),	     TEST(changes_under_guest),
+		TEST(memory_region),
+		TEST(memory_region_limits),
+		TEST(memory_region_join),
+		TEST(memory_readonly),
+		TEST(memory_address_spaces),
+		TEST(memory_smm),
+		TEST(memory_remapped),
+		TEST(fetch_from_mmio),
+		TEST(dirty_log),
+		TEST(dirty_log_manual),
+		TEST(irqfd_edge),
+		TEST(irqfd_resample),
+		TEST(ioeventfd_pio_mmio),
+		TEST(ioeventfd_any_length),
+		TEST(ioeventfd_errors),
+		TEST(ioeventfd_many),
+		TEST(coalesced_mmio),
+		TEST(coalesced_pio),
+		TEST(coalesced_ring_full),
+		TEST(coalesced_limit),
+		TEST(changes_under_guest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
