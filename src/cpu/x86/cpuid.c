@@ -14,8 +14,6 @@
 #define MSR_APIC_BASE	  0x1b
 #define APIC_BASE_ENABLE  BIT64(11)
 #define MAXPHYADDR_MIN	  36
-#define UCODE_INTEL	  0x100000000ull
-#define UCODE_AMD	  0x01000065ull
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -243,7 +241,5 @@ int x86_set_cpuid(struct x86_cpu *c, struct x86_cpuid_entry *e, u32 n)
 	if (leaf(c, 0x80000000, 0, EAX) < 0x80000008 || !bits)
 		bits = MAXPHYADDR_MIN;
 	c->maxphyaddr = (u8)MIN(bits, 52u);
-	if (c->feat->amd && c->msr.ucode_rev == UCODE_INTEL)
-		c->msr.ucode_rev = UCODE_AMD;
 	return 0;
 }

@@ -240,13 +240,17 @@ static void deliver_long(struct x86_cpu *c, const struct event *e)
 	ist = gate[0] >> 32 & 7;
 	rip = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | gate[1] << 32;
 	cpl = x86_gate_code(c, sel, &desc);
-	if (cpl != c->cpl)
+	if (cpl != c->cpl && !ist)
 		x86_stack_inner(c, &st, cpl);
 	else
 		x86_stack_here(c, &st, true);
 	if (ist) {
 		x86_tss_read(c, 36 + (ist - 1) * 8u, &st.sp, 8);
 		X86_RULE(c, !x86_canonical(c, st.sp), X86_SS_FAULT, 0, "an IST entry of the TSS is canonical");
+		if (cpl != c->cpl) {
+			x86_null_seg(&st.ss, cpl, cpl);
+			st.cpl = cpl;
+		}
 	}
 	X86_RULE(c, !x86_canonical(c, rip), X86_GP, 0, "an interrupt handler's address is canonical");
 	f = (struct long_frame){
