@@ -43,7 +43,7 @@ static void absolute(const char *op, u32 n, u32 reg, const void *p)
 
 static void mov_abs(bool store, u32 reg, const void *p)
 {
-	char op[2] = { (char)(0x48 | (reg >> 3) << 2), store ? (char)0x89 : (char)0x8b };
+	char op[2] = {(char)(0x48 | (reg >> 3) << 2), store ? (char)0x89 : (char)0x8b};
 
 	absolute(op, 2, reg, p);
 }
@@ -84,7 +84,8 @@ void oracle_run(const u8 *insn, u32 len, u32 bits)
 	at = 0;
 	put("\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57", 10);
 	mov_abs(true, 4, &o->save_rsp);
-	put("\xb8\x2b\x00\x00\x00\x8e\xd8\x8e\xc0", 9); /* mov eax, 0x2b; mov ds, eax; mov es, eax */
+	put("\xb8\x2b\x00\x00\x00\x8e\xd8\x8e\xc0",
+	    9); /* mov eax, 0x2b; mov ds, eax; mov es, eax */
 	absolute("\x0f\xae", 2, 3, &o->host_mxcsr);
 	mask_regs();
 	absolute("\x48\x0f\xae", 3, 5, o->in.xs);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bare host CPU as an oracle: executes one instruction on a given state, outside any engine code.
+ * The bare host CPU as an oracle: executes one instruction on a given state, outside any engine
+ * code.
  *
- * Everything lies below 2 GiB, so that the same memory serves 64-bit code and, through a compatibility-mode segment, 32-bit code.
+ * Everything lies below 2 GiB, so that the same memory serves 64-bit code and, through a
+ * compatibility-mode segment, 32-bit code.
  */
 #ifndef TESTS_NATIVE_ORACLE_H
 #define TESTS_NATIVE_ORACLE_H
@@ -34,7 +36,8 @@ extern struct oracle *oracle;
 extern u8 *arena; /* ARENA_PAGES pages */
 
 void oracle_init(u64 xcr0);
-/* Runs the instruction with oracle->in, in code of 4 or 8 bytes; results in oracle->out, trap and fault_address. */
+/* Runs the instruction with oracle->in, in code of 4 or 8 bytes; results in oracle->out, trap and
+ * fault_address. */
 void oracle_run(const u8 *insn, u32 len, u32 bits);
 /* For the signal handler: was the fault the oracle's? */
 bool oracle_signal(int sig, void *siginfo, void *ucontext);

@@ -2,8 +2,9 @@
 /*
  * Native stubs: makes them, keeps them by encoding, and binds predecoded instructions to them.
  *
- * Outer file, runs under code->lock. A stub is called as u64 stub(struct x86_cpu *c, void *operand). It writes guest registers and flags
- * only after the instruction: when that faults, nothing of the guest has changed.
+ * Outer file, runs under code->lock. A stub is called as u64 stub(struct x86_cpu *c, void
+ * *operand). It writes guest registers and flags only after the instruction: when that faults,
+ * nothing of the guest has changed.
  */
 #include "cpu/x86/native_priv.h"
 #include "cpu/x86/code.h"
@@ -65,7 +66,8 @@ static void emit_flags_in(struct out *o, u32 cpu)
 {
 	u32 disp = offsetof(struct x86_cpu, aflags);
 
-	/* movzx eax, word [cpu + aflags]; add al, 0x7f: OF when AL was 1; sahf: the others from AH */
+	/* movzx eax, word [cpu + aflags]; add al, 0x7f: OF when AL was 1; sahf: the others from AH
+	 */
 	if (cpu >= 8)
 		byte(o, 0x41);
 	bytes(o, "\x0f\xb7", 2);
@@ -124,7 +126,8 @@ static void emit_stub(struct out *o, const struct x86_recoded *r)
 
 struct stub {
 	void *code; /* NULL: free slot */
-	u8 key[17]; /* re-encoded bytes, their number, the substitute of RSP: all that a stub depends on */
+	u8 key[17]; /* re-encoded bytes, their number, the substitute of RSP: all that a stub
+		       depends on */
 };
 
 struct native {
@@ -153,7 +156,7 @@ static struct stub *find(const struct native *n, const u8 *key)
 
 static int grow(struct native *n)
 {
-	struct native bigger = { .size = n->size * 2, .used = n->used };
+	struct native bigger = {.size = n->size * 2, .used = n->used};
 
 	bigger.slot = calloc(bigger.size, sizeof(*bigger.slot));
 	if (!bigger.slot)
@@ -193,12 +196,13 @@ void x86_native_destroy(struct x86_code *code)
 	*x86_code_native_slot(code) = NULL;
 }
 
-/* prologue: X86_NATIVE_MASK_STUB bytes to stand before the stub, or NULL. Equal recodings make equal stubs. */
+/* prologue: X86_NATIVE_MASK_STUB bytes to stand before the stub, or NULL. Equal recodings make
+ * equal stubs. */
 static void *stub_for(struct x86_code *code, const struct x86_recoded *r, const u8 *prologue)
 {
 	struct native *n = *x86_code_native_slot(code);
-	u8 key[sizeof(((struct stub *)0)->key)] = { 0 };
-	struct out o = { .n = 0 };
+	u8 key[sizeof(((struct stub *)0)->key)] = {0};
+	struct out o = {.n = 0};
 	struct stub *s;
 	u8 *at;
 
@@ -231,7 +235,8 @@ struct mask {
 	u8 stub[X86_NATIVE_MASK_STUB]; /* returns the mask in RAX; int3 behind */
 	u32 lane, count, bits;
 	enum x86_native_mask mode;
-	bool whole; /* the operand must be accessible as a whole, though only enabled lanes are written */
+	bool whole; /* the operand must be accessible as a whole, though only enabled lanes are
+		       written */
 };
 
 static void mask_stub(struct mask *m, const u8 *code, u32 len)
@@ -241,14 +246,16 @@ static void mask_stub(struct mask *m, const u8 *code, u32 len)
 	m->stub[len] = 0xc3;
 }
 
-/* Lanes that one mask bit guards: a memory element may be wider or narrower than the result's (conversions, dot products). */
+/* Lanes that one mask bit guards: a memory element may be wider or narrower than the result's
+ * (conversions, dot products). */
 static u32 lane_count(const struct x86_decoded *d, u32 n)
 {
 	for (u32 k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
 		ZydisRegisterClass rc;
 
-		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || !(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
 		rc = ZydisRegisterGetClass(o->reg.value);
 		if (rc >= ZYDIS_REGCLASS_XMM && rc <= ZYDIS_REGCLASS_ZMM)
@@ -257,7 +264,8 @@ static u32 lane_count(const struct x86_decoded *d, u32 n)
 	return n;
 }
 
-/* SDM vol. 2 "Exceptions Types of EVEX-Encoded Instructions": the NF types access their whole operand whatever the mask. */
+/* SDM vol. 2 "Exceptions Types of EVEX-Encoded Instructions": the NF types access their whole
+ * operand whatever the mask. */
 static bool suppresses_faults(const struct x86_decoded *d)
 {
 	switch (d->z.mnemonic) { /* Zydis 4.0 has them as E4 */
@@ -289,7 +297,8 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 {
 	u32 k = (u32)ZydisRegisterGetId(d->z.avx.mask.reg);
 	/* kmovq rax, k; without AVX512BW there are at most 16 lanes: kmovw eax, k */
-	u8 wide[] = { 0xc4, 0xe1, 0xfb, 0x93, (u8)(0xc0 | k) }, narrow[] = { 0xc5, 0xf8, 0x93, (u8)(0xc0 | k) };
+	u8 wide[] = {0xc4, 0xe1, 0xfb, 0x93, (u8)(0xc0 | k)},
+	   narrow[] = {0xc5, 0xf8, 0x93, (u8)(0xc0 | k)};
 	u32 size = mem->size / 8, elements = mem->element_count;
 
 	m->whole = !suppresses_faults(d);
@@ -297,7 +306,8 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 		return false;
 	m->count = lane_count(d, elements);
 	m->mode = X86_MASK_LANES;
-	if (d->z.meta.category == ZYDIS_CATEGORY_COMPRESS || d->z.meta.category == ZYDIS_CATEGORY_EXPAND) {
+	if (d->z.meta.category == ZYDIS_CATEGORY_COMPRESS ||
+	    d->z.meta.category == ZYDIS_CATEGORY_EXPAND) {
 		m->count = elements;
 		m->mode = X86_MASK_PACK;
 	} else if (d->z.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID) {
@@ -305,7 +315,8 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 		m->mode = X86_MASK_FOLD;
 	}
 	m->lane = size / m->count;
-	m->bits = m->mode == X86_MASK_FOLD ? lane_count(d, d->z.avx.vector_length / 8u / m->lane) : m->count;
+	m->bits = m->mode == X86_MASK_FOLD ? lane_count(d, d->z.avx.vector_length / 8u / m->lane)
+					   : m->count;
 	if (m->bits > 16)
 		mask_stub(m, wide, sizeof(wide));
 	else
@@ -336,7 +347,10 @@ static bool vector_mask(const struct x86_decoded *d, const ZydisDecodedOperand *
 	}
 	r = (u32)ZydisRegisterGetId(o->reg.value);
 	/* vmovmskps/pd eax, xmm/ymm */
-	mask_stub(m, (u8[]){ 0xc4, r >= 8 ? 0xc1 : 0xe1, (u8)(0x78 | l << 2 | wide), 0x50, (u8)(0xc0 | (r & 7)) }, 5);
+	mask_stub(m,
+		  (u8[]){0xc4, r >= 8 ? 0xc1 : 0xe1, (u8)(0x78 | l << 2 | wide), 0x50,
+			 (u8)(0xc0 | (r & 7))},
+		  5);
 	m->lane = wide ? 8 : 4;
 	m->bits = m->count = mem->size / 8 / m->lane;
 	m->mode = X86_MASK_LANES;
@@ -349,9 +363,9 @@ static bool byte_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 
 	m->whole = false;
 	for (u32 k = 0, seen = 0; k < d->z.operand_count; k++) {
-		ZydisRegisterClass rc = d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER ?
-						ZydisRegisterGetClass(d->op[k].reg.value) :
-						ZYDIS_REGCLASS_INVALID;
+		ZydisRegisterClass rc = d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER
+						? ZydisRegisterGetClass(d->op[k].reg.value)
+						: ZYDIS_REGCLASS_INVALID;
 
 		/* The first vector operand is the data, the second the mask. */
 		if ((rc == ZYDIS_REGCLASS_XMM || rc == ZYDIS_REGCLASS_MMX) && seen++ == 1)
@@ -359,11 +373,12 @@ static bool byte_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 	}
 	switch (d->z.mnemonic) {
 	case ZYDIS_MNEMONIC_MASKMOVQ: /* pmovmskb eax, mm */
-		mask_stub(m, (u8[]){ 0x0f, 0xd7, (u8)(0xc0 | (r & 7)) }, 3);
+		mask_stub(m, (u8[]){0x0f, 0xd7, (u8)(0xc0 | (r & 7))}, 3);
 		break;
 	case ZYDIS_MNEMONIC_MASKMOVDQU: /* pmovmskb eax, xmm */
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
-		mask_stub(m, (u8[]){ 0x66, r >= 8 ? 0x41 : 0x40, 0x0f, 0xd7, (u8)(0xc0 | (r & 7)) }, 5);
+		mask_stub(m, (u8[]){0x66, r >= 8 ? 0x41 : 0x40, 0x0f, 0xd7, (u8)(0xc0 | (r & 7))},
+			  5);
 		break;
 	default:
 		return false;
@@ -378,8 +393,9 @@ static bool find_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 {
 	if (vector_mask(d, mem, m) || byte_mask(d, mem, m))
 		return true;
-	return d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && d->z.avx.mask.reg != ZYDIS_REGISTER_NONE &&
-	       d->z.avx.mask.reg != ZYDIS_REGISTER_K0 && evex_mask(d, mem, m);
+	return d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
+	       d->z.avx.mask.reg != ZYDIS_REGISTER_NONE && d->z.avx.mask.reg != ZYDIS_REGISTER_K0 &&
+	       evex_mask(d, mem, m);
 }
 
 /* ---- binding ---- */
@@ -405,7 +421,8 @@ static void bind_x87(const struct x86_decoded *d, struct x86_insn *i)
 	}
 }
 
-/* Log2 of the alignment that the operand must have. Where the host checks it, too, this decides which fault comes first. */
+/* Log2 of the alignment that the operand must have. Where the host checks it, too, this decides
+ * which fault comes first. */
 static u32 alignment(const struct x86_decoded *d, const ZydisDecodedOperand *mem)
 {
 	switch (d->z.meta.exception_class) {
@@ -429,9 +446,11 @@ static u32 alignment(const struct x86_decoded *d, const ZydisDecodedOperand *mem
 	case ZYDIS_MNEMONIC_MASKMOVDQU:
 		return 0;
 	default: /* CMPXCHG16B is one of these */
-		if (d->z.meta.isa_set == ZYDIS_ISA_SET_SHA) /* differs by vendor: the host decides */
+		if (d->z.meta.isa_set ==
+		    ZYDIS_ISA_SET_SHA) /* differs by vendor: the host decides */
 			return 0;
-		return d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && mem->size == 128 ? 4 : 0;
+		return d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && mem->size == 128 ? 4
+											      : 0;
 	}
 }
 
@@ -445,7 +464,8 @@ static bool uses_mmx(const struct x86_decoded *d)
 }
 
 /* A byte-masked store's operand is hidden, so that the decoder did not lay it out. */
-static void lay_implicit(const struct x86_decoded *d, const ZydisDecodedOperand *mem, struct x86_insn *i)
+static void lay_implicit(const struct x86_decoded *d, const ZydisDecodedOperand *mem,
+			 struct x86_insn *i)
 {
 	i->flags |= X86_I_MEM;
 	i->base = X86_RDI;
@@ -456,9 +476,11 @@ static void lay_implicit(const struct x86_decoded *d, const ZydisDecodedOperand 
 		i->flags |= X86_I_FLAT;
 }
 
-static void bind_memory(const struct x86_decoded *d, const struct x86_recoded *r, bool masked, struct x86_insn *i)
+static void bind_memory(const struct x86_decoded *d, const struct x86_recoded *r, bool masked,
+			struct x86_insn *i)
 {
-	bool reads = r->mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ, writes = r->mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	bool reads = r->mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ,
+	     writes = r->mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 
 	if (r->implicit)
 		lay_implicit(d, r->mem, i);
@@ -512,7 +534,8 @@ bool x86_native_bind(const struct x86_decoded *d, struct x86_insn *i)
 	if (kind == X86_KIND_X87)
 		bind_x87(d, i);
 	if (masked)
-		i->imm = m.lane | m.count << 8 | m.bits << 16 | (u32)m.mode << 24 | (u64)m.whole << 32;
+		i->imm = m.lane | m.count << 8 | m.bits << 16 | (u32)m.mode << 24 |
+			 (u64)m.whole << 32;
 	if (r.mem)
 		bind_memory(d, &r, masked, i);
 	else

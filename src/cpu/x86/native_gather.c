@@ -12,7 +12,7 @@
 
 bool x86_bind_gather(const struct x86_decoded *d, struct x86_insn *i)
 {
-	struct x86_vsib v = { .evex = d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX };
+	struct x86_vsib v = {.evex = d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX};
 	const ZydisDecodedOperand *mem = NULL, *data = NULL;
 	u32 vectors = 0, index_bytes;
 
@@ -34,7 +34,8 @@ bool x86_bind_gather(const struct x86_decoded *d, struct x86_insn *i)
 		else
 			v.mask = (u8)ZydisRegisterGetId(o->reg.value);
 	}
-	if (!mem || !data || mem->mem.type != ZYDIS_MEMOP_TYPE_VSIB || (x86_host_xcr0() & XCR0_NEEDED(v.evex)) != XCR0_NEEDED(v.evex))
+	if (!mem || !data || mem->mem.type != ZYDIS_MEMOP_TYPE_VSIB ||
+	    (x86_host_xcr0() & XCR0_NEEDED(v.evex)) != XCR0_NEEDED(v.evex))
 		return false;
 	v.data = (u8)ZydisRegisterGetId(data->reg.value);
 	v.index = (u8)ZydisRegisterGetId(mem->mem.index);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Re-encodes an instruction for a stub: 64-bit code, its memory operand a plain [register], no use of RSP.
+ * Re-encodes an instruction for a stub: 64-bit code, its memory operand a plain [register], no use
+ * of RSP.
  *
- * Outer file. The result is decoded again and compared operand by operand with the original, so that an encoding with
- * another meaning in 64-bit mode can never slip through.
+ * Outer file. The result is decoded again and compared operand by operand with the original, so
+ * that an encoding with another meaning in 64-bit mode can never slip through.
  */
 #include "cpu/x86/native_priv.h"
 
@@ -28,7 +29,8 @@ static bool is_gpr(ZydisRegisterClass k)
 /* Number of the full register that r is part of. */
 static u8 gpr_number(ZydisRegister r)
 {
-	return (u8)ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
+	return (u8)ZydisRegisterGetId(
+		ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
 }
 
 static bool class_allowed(ZydisRegisterClass k)
@@ -64,8 +66,9 @@ static bool register_allowed(const ZydisDecodedOperand *o)
 	}
 }
 
-#define ARITH                                                                                                              \
-	(ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF | ZYDIS_CPUFLAG_ZF | ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF)
+#define ARITH                                                                                      \
+	(ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF | ZYDIS_CPUFLAG_ZF |               \
+	 ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF)
 
 static bool collect_flags(const struct x86_decoded *d, struct x86_recoded *r)
 {
@@ -98,7 +101,8 @@ static bool bit_string(const struct x86_decoded *d)
 
 static bool byte_mask_store(ZydisMnemonic m)
 {
-	return m == ZYDIS_MNEMONIC_MASKMOVQ || m == ZYDIS_MNEMONIC_MASKMOVDQU || m == ZYDIS_MNEMONIC_VMASKMOVDQU;
+	return m == ZYDIS_MNEMONIC_MASKMOVQ || m == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	       m == ZYDIS_MNEMONIC_VMASKMOVDQU;
 }
 
 static bool collect_operands(const struct x86_decoded *d, struct x86_recoded *r)
@@ -151,14 +155,14 @@ static u8 pick(const u8 *list, u32 n, u16 used)
 }
 
 /*
- * RAX carries the flags on their way in and out, so nothing that lives across them may be there. The address must be
- * encodable as mod = 0 without SIB or REX.
+ * RAX carries the flags on their way in and out, so nothing that lives across them may be there.
+ * The address must be encodable as mod = 0 without SIB or REX.
  */
 static bool assign_registers(struct x86_recoded *r)
 {
-	static const u8 pointers[] = { X86_RSI, X86_RDX, X86_RCX, X86_RDI, X86_RBX };
-	static const u8 cpus[] = { X86_RDI, 8, 9, 10, 11, X86_RBX, X86_RBP };
-	static const u8 substitutes[] = { X86_RDX, X86_RCX, X86_RBX, X86_RBP, X86_RSI, X86_RDI };
+	static const u8 pointers[] = {X86_RSI, X86_RDX, X86_RCX, X86_RDI, X86_RBX};
+	static const u8 cpus[] = {X86_RDI, 8, 9, 10, 11, X86_RBX, X86_RBP};
+	static const u8 substitutes[] = {X86_RDX, X86_RCX, X86_RBX, X86_RBP, X86_RSI, X86_RDI};
 	u16 used = (u16)((r->reads & ~BIT(X86_RSP)) | BIT(X86_RAX));
 
 	r->ptr = r->subst = 0xff;
@@ -183,7 +187,8 @@ static bool assign_registers(struct x86_recoded *r)
 /* ---- bytes ---- */
 
 struct choice {
-	bool toggle66; /* 16-bit code: its default operand size is the prefixed one of 64-bit code */
+	bool toggle66; /* 16-bit code: its default operand size is the prefixed one of 64-bit code
+			*/
 	bool clear_w;  /* VEX.W of general-register forms is ignored outside 64-bit mode */
 };
 
@@ -224,8 +229,10 @@ static void put_prefixes(const struct x86_decoded *d, struct choice ch, struct x
 	}
 }
 
-/* Bits of vector prefixes that count only in 64-bit mode, and those that extended the address registers. */
-static void fix_vector_prefix(const struct x86_decoded *d, struct choice ch, struct x86_recoded *r, u8 *p)
+/* Bits of vector prefixes that count only in 64-bit mode, and those that extended the address
+ * registers. */
+static void fix_vector_prefix(const struct x86_decoded *d, struct choice ch, struct x86_recoded *r,
+			      u8 *p)
 {
 	bool narrow = d->bits != 8;
 
@@ -264,12 +271,14 @@ static void fix_vector_prefix(const struct x86_decoded *d, struct choice ch, str
 }
 
 /* Puts the substitute where an explicit operand names RSP. */
-static bool replace_rsp(const struct x86_decoded *d, struct x86_recoded *r, u8 *vector, u8 *modrm, u8 *opcode)
+static bool replace_rsp(const struct x86_decoded *d, struct x86_recoded *r, u8 *vector, u8 *modrm,
+			u8 *opcode)
 {
 	for (u32 k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
 
-		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || !is_gpr(ZydisRegisterGetClass(o->reg.value)) ||
+		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !is_gpr(ZydisRegisterGetClass(o->reg.value)) ||
 		    gpr_number(o->reg.value) != X86_RSP)
 			continue;
 		switch (o->encoding) {
@@ -321,7 +330,8 @@ static bool build(const struct x86_decoded *d, struct choice ch, struct x86_reco
 		*modrm = (u8)((*modrm & 0x38) | r->ptr);
 	if (r->subst != 0xff && !replace_rsp(d, r, head, modrm, modrm - 1))
 		return false;
-	tail = d->z.raw.modrm.offset + 1u + !!(d->z.attributes & ZYDIS_ATTRIB_HAS_SIB) + d->z.raw.disp.size / 8;
+	tail = d->z.raw.modrm.offset + 1u + !!(d->z.attributes & ZYDIS_ATTRIB_HAS_SIB) +
+	       d->z.raw.disp.size / 8;
 	if (r->len + d->z.length - tail > sizeof(r->bytes))
 		return false;
 	memcpy(r->bytes + r->len, d->bytes + tail, d->z.length - tail);
@@ -333,7 +343,8 @@ static bool build(const struct x86_decoded *d, struct choice ch, struct x86_reco
 	return true;
 }
 
-static bool same_register(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b, const struct x86_recoded *r)
+static bool same_register(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b,
+			  const struct x86_recoded *r)
 {
 	ZydisRegisterClass k = ZydisRegisterGetClass(a->reg.value);
 
@@ -344,20 +355,27 @@ static bool same_register(const ZydisDecodedOperand *a, const ZydisDecodedOperan
 	if (ZydisRegisterGetClass(b->reg.value) != k)
 		return false;
 	if (r->subst != 0xff && gpr_number(a->reg.value) == X86_RSP)
-		return gpr_number(b->reg.value) == r->subst && !(b->reg.value >= ZYDIS_REGISTER_AH && b->reg.value <= ZYDIS_REGISTER_BH);
+		return gpr_number(b->reg.value) == r->subst &&
+		       !(b->reg.value >= ZYDIS_REGISTER_AH && b->reg.value <= ZYDIS_REGISTER_BH);
 	return a->reg.value == b->reg.value;
 }
 
-static bool same_operand(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b, const struct x86_recoded *r)
+static bool same_operand(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b,
+			 const struct x86_recoded *r)
 {
-	if (a->type != b->type || a->size != b->size || a->actions != b->actions)
+	if (a->type != b->type || a->actions != b->actions)
+		return false;
+	/* The flags register has the width of the mode. */
+	if (a->size != b->size && !(a->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+				    ZydisRegisterGetClass(a->reg.value) == ZYDIS_REGCLASS_FLAGS))
 		return false;
 	switch (a->type) {
 	case ZYDIS_OPERAND_TYPE_REGISTER:
 		return same_register(a, b, r);
 	case ZYDIS_OPERAND_TYPE_MEMORY:
-		return b->mem.type == ZYDIS_MEMOP_TYPE_MEM && gpr_number(b->mem.base) == r->ptr && b->mem.index == ZYDIS_REGISTER_NONE &&
-		       b->mem.disp.value == 0 && b->mem.segment != ZYDIS_REGISTER_FS && b->mem.segment != ZYDIS_REGISTER_GS;
+		return b->mem.type == ZYDIS_MEMOP_TYPE_MEM && gpr_number(b->mem.base) == r->ptr &&
+		       b->mem.index == ZYDIS_REGISTER_NONE && b->mem.disp.value == 0 &&
+		       b->mem.segment != ZYDIS_REGISTER_FS && b->mem.segment != ZYDIS_REGISTER_GS;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
 		return a->imm.value.u == b->imm.value.u;
 	default:
@@ -365,7 +383,8 @@ static bool same_operand(const ZydisDecodedOperand *a, const ZydisDecodedOperand
 	}
 }
 
-/* The byte-masked stores name their address register as a hidden operand, whose width is the address size. */
+/* The byte-masked stores name their address register as a hidden operand, whose width is the
+ * address size. */
 static bool address_operand(const struct x86_recoded *r, const ZydisDecodedOperand *o)
 {
 	return r->implicit && o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -379,9 +398,11 @@ static bool same_meaning(const struct x86_decoded *d, const struct x86_recoded *
 
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, r->bytes, r->len, &z, op)))
 		return false;
-	if (z.length != r->len || z.mnemonic != d->z.mnemonic || z.operand_count != d->z.operand_count ||
-	    z.encoding != d->z.encoding || z.avx.mask.reg != d->z.avx.mask.reg || z.avx.mask.mode != d->z.avx.mask.mode ||
-	    z.avx.vector_length != d->z.avx.vector_length || z.avx.broadcast.mode != d->z.avx.broadcast.mode ||
+	if (z.length != r->len || z.mnemonic != d->z.mnemonic ||
+	    z.operand_count != d->z.operand_count || z.encoding != d->z.encoding ||
+	    z.avx.mask.reg != d->z.avx.mask.reg || z.avx.mask.mode != d->z.avx.mask.mode ||
+	    z.avx.vector_length != d->z.avx.vector_length ||
+	    z.avx.broadcast.mode != d->z.avx.broadcast.mode ||
 	    z.avx.rounding.mode != d->z.avx.rounding.mode || z.avx.has_sae != d->z.avx.has_sae)
 		return false;
 	for (u32 k = 0; k < z.operand_count; k++)
@@ -393,11 +414,11 @@ static bool same_meaning(const struct x86_decoded *d, const struct x86_recoded *
 bool x86_recode(const struct x86_decoded *d, struct x86_recoded *r)
 {
 	pthread_once(&once, init_decoder);
-	*r = (struct x86_recoded){ .implicit = byte_mask_store(d->z.mnemonic) };
+	*r = (struct x86_recoded){.implicit = byte_mask_store(d->z.mnemonic)};
 	if (!collect_flags(d, r) || !collect_operands(d, r) || !assign_registers(r))
 		return false;
 	for (u32 n = 0; n < 4; n++) {
-		struct choice ch = { .toggle66 = n & 1, .clear_w = n & 2 };
+		struct choice ch = {.toggle66 = n & 1, .clear_w = n & 2};
 
 		if (build(d, ch, r) && same_meaning(d, r))
 			return true;

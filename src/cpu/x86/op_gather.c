@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * Gathers and scatters (AVX2 and AVX-512), one element after the other on the spilled image cpu->xsave.
+ * Gathers and scatters (AVX2 and AVX-512), one element after the other on the spilled image
+ * cpu->xsave.
  *
- * Engine file. Source: SDM vol. 2, "VPGATHERDD" and its kin: elements are done from the lowest up, each clears its mask bit, so
- * that after a fault the instruction goes on where it stopped. The work done before a fault stays.
+ * Engine file. Source: SDM vol. 2, "VPGATHERDD" and its kin: elements are done from the lowest up,
+ * each clears its mask bit, so that after a fault the instruction goes on where it stopped. The
+ * work done before a fault stays.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/seg.h"
 
-/* Where bytes at..at+7 of a vector register stand in the image; at is a multiple of 4 and nothing straddles 16. */
+/* Where bytes at..at+7 of a vector register stand in the image; at is a multiple of 4 and nothing
+ * straddles 16. */
 static u8 *vector(u8 *x, u32 reg, u32 at)
 {
 	const struct x86_xlayout *l = x86_xlayout();
@@ -58,7 +61,8 @@ static void disable(u8 *x, const struct x86_vsib *v, u32 n)
 		x86_fill(vector(x, v->mask, n * v->elem), 0, v->elem);
 }
 
-static u64 element_address(struct x86_cpu *c, const struct x86_insn *i, const struct x86_vsib *v, u8 *x, u32 n)
+static u64 element_address(struct x86_cpu *c, const struct x86_insn *i, const struct x86_vsib *v,
+			   u8 *x, u32 n)
 {
 	u8 *p = vector(x, v->index, n * v->idx);
 	s64 index = v->idx == 4 ? X86_FIELD(p, 0, s32) : X86_FIELD(p, 0, s64);
@@ -67,7 +71,8 @@ static u64 element_address(struct x86_cpu *c, const struct x86_insn *i, const st
 	return x86_linear(c, i->seg, ea & x86_asize_mask(i->asize), v->elem, v->scatter);
 }
 
-static void move_element(struct x86_cpu *c, const struct x86_insn *i, const struct x86_vsib *v, u8 *x, u32 n)
+static void move_element(struct x86_cpu *c, const struct x86_insn *i, const struct x86_vsib *v,
+			 u8 *x, u32 n)
 {
 	u64 la = element_address(c, i, v, x, n);
 	u8 *p = vector(x, v->data, n * v->elem);
@@ -94,13 +99,15 @@ const struct x86_insn *x86_op_gather(struct x86_cpu *c, const struct x86_insn *i
 		if (!enabled(x, &v, n))
 			continue;
 		move_element(c, i, &v, x, n);
-		/* With the first element the rest of the registers changes; before it a fault leaves everything as it was. */
+		/* With the first element the rest of the registers changes; before it a fault
+		 * leaves everything as it was. */
 		if (!v.evex)
 			normalise_mask(x, &v);
 		if (!v.scatter)
 			clear_from(x, v.data, (u32)v.count * v.elem);
 		disable(x, &v, n);
-		/* The element is done for good: a device read that answered it will not be asked for again. */
+		/* The element is done for good: a device read that answered it will not be asked
+		 * for again. */
 		x86_io_done(c);
 	}
 	if (v.evex)

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: MIT
 /*
- * Handlers of instructions that the host CPU executes on the guest's own state, through stubs made by native.c.
+ * Handlers of instructions that the host CPU executes on the guest's own state, through stubs made
+ * by native.c.
  *
- * Engine file. Knows where a memory operand is and who may touch it, nothing about what the instruction does.
+ * Engine file. Knows where a memory operand is and who may touch it, nothing about what the
+ * instruction does.
  *
- * Fields of struct x86_insn as x86_native_bind() sets them: stub; opsize: bytes of the memory operand; cond: enum
- * x86_simd_kind; spare: enum x86_native_flags; imm: the FOP of an x87 instruction, or for masked operands lane bytes | lanes
- * in memory << 8 | mask bits << 16 | enum x86_native_mask << 24 | whole operand must be accessible << 32.
+ * Fields of struct x86_insn as x86_native_bind() sets them: stub; opsize: bytes of the memory
+ * operand; cond: enum x86_simd_kind; spare: enum x86_native_flags; imm: the FOP of an x87
+ * instruction, or for masked operands lane bytes | lanes in memory << 8 | mask bits << 16 | enum
+ * x86_native_mask << 24 | whole operand must be accessible << 32.
  *
- * The host's memory operand has the guest's offset in its page (or, in a bounce buffer, in its cache line), so that alignment
- * checks come out as the guest's own: they arrive as a signal in the stub (signal.c).
+ * The host's memory operand has the guest's offset in its page (or, in a bounce buffer, in its
+ * cache line), so that alignment checks come out as the guest's own: they arrive as a signal in the
+ * stub (signal.c).
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/seg.h"
 
-#define FSW_ES	 BIT(7)
 #define MXCSR_MM BIT(17)
 
 typedef u64 stub_fn(struct x86_cpu *c, void *ptr);
@@ -50,7 +53,8 @@ u64 x86_native_call(struct x86_cpu *c, const void *stub, void *ptr)
 }
 #endif
 
-static inline __attribute__((always_inline)) void run(struct x86_cpu *c, const struct x86_insn *i, void *ptr)
+static inline __attribute__((always_inline)) void run(struct x86_cpu *c, const struct x86_insn *i,
+						      void *ptr)
 {
 #ifndef AV_SIMD_EAGER
 	if (!loads_simd(i->cond)) {
@@ -74,7 +78,8 @@ static inline __attribute__((always_inline)) void check(struct x86_cpu *c, const
 
 	if (kind == X86_KIND_INT)
 		return;
-	if (kind == X86_KIND_SSE && likely(!(c->cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->cr4 & X86_CR4_OSFXSR)))
+	if (kind == X86_KIND_SSE &&
+	    likely(!(c->cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->cr4 & X86_CR4_OSFXSR)))
 		return;
 	x86_simd_check(c, kind);
 }
@@ -95,7 +100,8 @@ static void track_x87(struct x86_cpu *c, const struct x86_insn *i)
 	}
 }
 
-static inline __attribute__((always_inline)) const struct x86_insn *done(struct x86_cpu *c, const struct x86_insn *i)
+static inline __attribute__((always_inline)) const struct x86_insn *done(struct x86_cpu *c,
+									 const struct x86_insn *i)
 {
 	if (unlikely(i->spare & (X86_N_X87 | X86_N_INIT)))
 		track_x87(c, i);
@@ -110,8 +116,8 @@ const struct x86_insn *x86_op_native(struct x86_cpu *c, const struct x86_insn *i
 }
 
 /*
- * Off the fast path the engine may find a page fault before the host sees the instruction: what comes first on hardware must
- * be looked for here.
+ * Off the fast path the engine may find a page fault before the host sees the instruction: what
+ * comes first on hardware must be looked for here.
  */
 static void check_before_memory(struct x86_cpu *c, const struct x86_insn *i, u64 la)
 {
@@ -122,7 +128,7 @@ static void check_before_memory(struct x86_cpu *c, const struct x86_insn *i, u64
 		__asm__ volatile("fnstsw %0\n\tstmxcsr %1" : "=m"(sw), "=m"(mxcsr));
 	else if (!(X86_FIELD(c->xsave, X86_XS_BV, u64) & X86_XCOMP_X87))
 		sw = 0;
-	if ((i->spare & X86_N_WAITS) && (sw & FSW_ES))
+	if ((i->spare & X86_N_WAITS) && (sw & X86_FSW_ES))
 		x86_raise(c, X86_MF);
 	/* With AMD's MXCSR.MM the host alone knows what it lets pass. */
 	if ((la & (BIT(i->spare >> X86_N_ALIGN_SHIFT) - 1)) && !(mxcsr & MXCSR_MM))
@@ -154,7 +160,8 @@ const struct x86_insn *x86_op_native_load(struct x86_cpu *c, const struct x86_in
 	return done(c, i);
 }
 
-/* An x87 store with an unmasked exception other than precision does not happen; the exception stays pending. */
+/* An x87 store with an unmasked exception other than precision does not happen; the exception stays
+ * pending. */
 static bool x87_stored(const struct x86_cpu *c, const struct x86_insn *i)
 {
 	u16 sw = X86_FIELD(c->xsave, X86_XS_FSW, u16), cw = X86_FIELD(c->xsave, X86_XS_FCW, u16);
@@ -220,7 +227,7 @@ struct lanes {
 static struct lanes memory_lanes(const struct x86_insn *i, u64 mask)
 {
 	u32 count = (u8)(i->imm >> 8), bits = (u8)(i->imm >> 16), packed;
-	struct lanes l = { .bytes = (u8)i->imm };
+	struct lanes l = {.bytes = (u8)i->imm};
 
 	if (bits < 64)
 		mask &= BIT64(bits) - 1;
@@ -256,7 +263,8 @@ static bool next_run(struct lanes *l, u32 *at, u32 *len)
 	return true;
 }
 
-static const struct x86_insn *masked_slow(struct x86_cpu *c, const struct x86_insn *i, u64 la, struct lanes l)
+static const struct x86_insn *masked_slow(struct x86_cpu *c, const struct x86_insn *i, u64 la,
+					  struct lanes l)
 {
 	bool write = i->spare & X86_N_WRITE;
 	struct lanes left;

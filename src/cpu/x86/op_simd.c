@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * x87 and SIMD instructions that need more than the host's execution of them: the table, MXCSR, and block moves.
+ * x87 and SIMD instructions that need more than the host's execution of them: the table, MXCSR, and
+ * block moves.
  *
- * Engine file. Saved states are in op_xsave.c and op_x87env.c, gathers in op_gather.c; all else of these families runs in
- * native stubs.
+ * Engine file. Saved states are in op_xsave.c and op_x87env.c, gathers in op_gather.c; all else of
+ * these families runs in native stubs.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
@@ -123,13 +124,14 @@ static const struct x86_insn *op_clflush(struct x86_cpu *c, const struct x86_ins
 
 static const struct x86_insn *op_clzero(struct x86_cpu *c, const struct x86_insn *i)
 {
-	u64 ea = c->gpr[X86_RAX] & x86_asize_mask(i->asize) & ~63ull, zero[8] = { 0 };
+	u64 ea = c->gpr[X86_RAX] & x86_asize_mask(i->asize) & ~63ull, zero[8] = {0};
 
 	x86_block_write(c, i->seg, x86_linear(c, i->seg, ea, 64, true), zero, sizeof(zero));
 	return x86_next(i);
 }
 
-/* ---- outside 64-bit mode they reach eight registers, so that the host's own would do too much ---- */
+/* ---- outside 64-bit mode they reach eight registers, so that the host's own would do too much
+ * ---- */
 
 static const struct x86_insn *zero_vectors(struct x86_cpu *c, const struct x86_insn *i, bool all)
 {
@@ -163,54 +165,54 @@ static bool bind_vzero(const struct x86_decoded *d, struct x86_insn *i)
 }
 
 const struct x86_op_row x86_ops_simd[] = {
-	{ ZYDIS_MNEMONIC_VZEROALL, NULL, bind_vzero },
-	{ ZYDIS_MNEMONIC_VZEROUPPER, NULL, bind_vzero },
-	{ ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr },
-	{ ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr },
-	{ ZYDIS_MNEMONIC_VLDMXCSR, op_vldmxcsr },
-	{ ZYDIS_MNEMONIC_VSTMXCSR, op_vstmxcsr },
-	{ ZYDIS_MNEMONIC_CLFLUSH, op_clflush },
-	{ ZYDIS_MNEMONIC_CLFLUSHOPT, op_clflush },
-	{ ZYDIS_MNEMONIC_CLWB, op_clflush },
-	{ ZYDIS_MNEMONIC_CLZERO, op_clzero },
+	{ZYDIS_MNEMONIC_VZEROALL, NULL, bind_vzero},
+	{ZYDIS_MNEMONIC_VZEROUPPER, NULL, bind_vzero},
+	{ZYDIS_MNEMONIC_LDMXCSR, op_ldmxcsr},
+	{ZYDIS_MNEMONIC_STMXCSR, op_stmxcsr},
+	{ZYDIS_MNEMONIC_VLDMXCSR, op_vldmxcsr},
+	{ZYDIS_MNEMONIC_VSTMXCSR, op_vstmxcsr},
+	{ZYDIS_MNEMONIC_CLFLUSH, op_clflush},
+	{ZYDIS_MNEMONIC_CLFLUSHOPT, op_clflush},
+	{ZYDIS_MNEMONIC_CLWB, op_clflush},
+	{ZYDIS_MNEMONIC_CLZERO, op_clzero},
 
-	{ ZYDIS_MNEMONIC_FXSAVE, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_FXSAVE64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_FXRSTOR, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_FXRSTOR64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVE, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVE64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVEOPT, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVEOPT64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVEC, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVEC64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVES, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XSAVES64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XRSTOR, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XRSTOR64, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XRSTORS, NULL, x86_bind_xsave },
-	{ ZYDIS_MNEMONIC_XRSTORS64, NULL, x86_bind_xsave },
+	{ZYDIS_MNEMONIC_FXSAVE, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_FXSAVE64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_FXRSTOR, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_FXRSTOR64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVE, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVE64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVEOPT, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVEOPT64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVEC, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVEC64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVES, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XSAVES64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XRSTOR, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XRSTOR64, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XRSTORS, NULL, x86_bind_xsave},
+	{ZYDIS_MNEMONIC_XRSTORS64, NULL, x86_bind_xsave},
 
-	{ ZYDIS_MNEMONIC_FNSTENV, x86_op_fnstenv },
-	{ ZYDIS_MNEMONIC_FNSAVE, x86_op_fnsave },
-	{ ZYDIS_MNEMONIC_FLDENV, x86_op_fldenv },
-	{ ZYDIS_MNEMONIC_FRSTOR, x86_op_frstor },
+	{ZYDIS_MNEMONIC_FNSTENV, x86_op_fnstenv},
+	{ZYDIS_MNEMONIC_FNSAVE, x86_op_fnsave},
+	{ZYDIS_MNEMONIC_FLDENV, x86_op_fldenv},
+	{ZYDIS_MNEMONIC_FRSTOR, x86_op_frstor},
 
-	{ ZYDIS_MNEMONIC_VGATHERDPS, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VGATHERDPD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VGATHERQPS, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VGATHERQPD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPGATHERDD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPGATHERDQ, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPGATHERQD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPGATHERQQ, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VSCATTERDPS, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VSCATTERDPD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VSCATTERQPS, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VSCATTERQPD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPSCATTERDD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPSCATTERDQ, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPSCATTERQD, NULL, x86_bind_gather },
-	{ ZYDIS_MNEMONIC_VPSCATTERQQ, NULL, x86_bind_gather },
-	{ 0 },
+	{ZYDIS_MNEMONIC_VGATHERDPS, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VGATHERDPD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VGATHERQPS, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VGATHERQPD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPGATHERDD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPGATHERDQ, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPGATHERQD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPGATHERQQ, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VSCATTERDPS, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VSCATTERDPD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VSCATTERQPS, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VSCATTERQPD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPSCATTERDD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPSCATTERDQ, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPSCATTERQD, NULL, x86_bind_gather},
+	{ZYDIS_MNEMONIC_VPSCATTERQQ, NULL, x86_bind_gather},
+	{0},
 };

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * FNSTENV, FNSAVE, FLDENV and FRSTOR, on the spilled image cpu->xsave: the host's own would store host addresses.
+ * FNSTENV, FNSAVE, FLDENV and FRSTOR, on the spilled image cpu->xsave: the host's own would store
+ * host addresses.
  *
- * Engine file. Source: SDM vol. 1 "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE".
+ * Engine file. Source: SDM vol. 1 "Saving the x87 FPU's State with FSTENV/FNSTENV and
+ * FSAVE/FNSAVE".
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/seg.h"
 
-#define FSW_ES	   BIT(7)
-#define FSW_B	   BIT(15)
 #define EXCEPTIONS 0x3f
-#define FCW_USED   0x1f3f
-#define FCW_ALWAYS 0x40
 
 struct env {
 	u16 cw, sw, tw, cs, ds, op;
@@ -80,7 +78,7 @@ static u32 put_env(const struct x86_cpu *c, const struct x86_insn *i, const stru
 		dp += (u32)e->ds << 4;
 	}
 	if (i->opsize == 2) {
-		u16 w[7] = { e->cw, e->sw, e->tw, (u16)ip, e->cs, (u16)dp, e->ds };
+		u16 w[7] = {e->cw, e->sw, e->tw, (u16)ip, e->cs, (u16)dp, e->ds};
 
 		if (!prot) {
 			w[4] = (u16)((ip >> 4 & 0xf000) | e->op);
@@ -90,8 +88,10 @@ static u32 put_env(const struct x86_cpu *c, const struct x86_insn *i, const stru
 		return sizeof(w);
 	} else {
 		/* Reserved halves read as ones. */
-		u32 w[7] = { 0xffff0000u | e->cw, 0xffff0000u | e->sw, 0xffff0000u | e->tw, ip, e->cs | (u32)e->op << 16, dp,
-			     0xffff0000u | e->ds };
+		u32 w[7] = {0xffff0000u | e->cw,      0xffff0000u | e->sw,
+			    0xffff0000u | e->tw,      ip,
+			    e->cs | (u32)e->op << 16, dp,
+			    0xffff0000u | e->ds};
 
 		if (!prot) {
 			w[3] = 0xffff0000u | (u16)ip;
@@ -144,8 +144,14 @@ static void read_state(const struct x86_cpu *c, struct env *e)
 {
 	const u8 *x = c->xsave;
 
-	*e = (struct env){ .cw = X86_FIELD(x, X86_XS_FCW, u16), .sw = X86_FIELD(x, X86_XS_FSW, u16), .tw = full_tags(x),
-			   .cs = c->x87.cs, .ds = c->x87.ds, .op = c->x87.op, .ip = c->x87.ip, .dp = c->x87.dp };
+	*e = (struct env){.cw = X86_FIELD(x, X86_XS_FCW, u16),
+			  .sw = X86_FIELD(x, X86_XS_FSW, u16),
+			  .tw = full_tags(x),
+			  .cs = c->x87.cs,
+			  .ds = c->x87.ds,
+			  .op = c->x87.op,
+			  .ip = c->x87.ip,
+			  .dp = c->x87.dp};
 }
 
 static void set_pointers(struct x86_cpu *c, const struct env *e)
@@ -162,12 +168,9 @@ static void set_pointers(struct x86_cpu *c, const struct env *e)
 
 static void set_control(struct x86_cpu *c, u16 cw, u16 sw, u8 tags)
 {
-	cw = (u16)((cw & FCW_USED) | FCW_ALWAYS);
-	sw &= (u16)~(FSW_ES | FSW_B);
-	if (sw & ~cw & EXCEPTIONS)
-		sw |= (u16)(FSW_ES | FSW_B);
+	cw = X86_FCW_VALID(cw);
 	X86_FIELD(c->xsave, X86_XS_FCW, u16) = cw;
-	X86_FIELD(c->xsave, X86_XS_FSW, u16) = sw;
+	X86_FIELD(c->xsave, X86_XS_FSW, u16) = x86_fsw_valid(sw, cw);
 	X86_FIELD(c->xsave, X86_XS_FTW, u16) = tags;
 }
 
@@ -218,7 +221,7 @@ const struct x86_insn *x86_op_fnsave(struct x86_cpu *c, const struct x86_insn *i
 static void check_pending(struct x86_cpu *c)
 {
 	x86_simd_check(c, X86_KIND_X87);
-	if (X86_FIELD(x86_simd_image(c, X86_XCOMP_X87), X86_XS_FSW, u16) & FSW_ES)
+	if (X86_FIELD(x86_simd_image(c, X86_XCOMP_X87), X86_XS_FSW, u16) & X86_FSW_ES)
 		x86_raise(c, X86_MF);
 }
 
@@ -231,14 +234,16 @@ static void load_env(struct x86_cpu *c, const struct x86_insn *i, const u8 *b)
 	set_control(c, e.cw, e.sw, short_tags(e.tw));
 }
 
-/* The environment names physical registers, the image stands in stack order: a new TOP reorders it. */
+/* The environment names physical registers, the image stands in stack order: a new TOP reorders it.
+ */
 static void rotate_stack(u8 *x, u32 from_top, u32 to_top)
 {
 	u8 old[128];
 
 	x86_copy(old, x + X86_XS_ST, sizeof(old));
 	for (u32 r = 0; r < 8; r++)
-		x86_copy(x + X86_XS_ST + 16 * ((r - to_top) & 7), old + 16 * ((r - from_top) & 7), 16);
+		x86_copy(x + X86_XS_ST + 16 * ((r - to_top) & 7), old + 16 * ((r - from_top) & 7),
+			 16);
 }
 
 const struct x86_insn *x86_op_fldenv(struct x86_cpu *c, const struct x86_insn *i)

@@ -2,8 +2,9 @@
 /*
  * FXSAVE, FXRSTOR and the XSAVE family, on the spilled image cpu->xsave.
  *
- * Engine file. Source: SDM vol. 1 "Managing State Using the XSAVE Feature Set" and vol. 2's pages of the instructions. A
- * restore reads and checks all before it changes anything; a save probes all before it writes anything.
+ * Engine file. Source: SDM vol. 1 "Managing State Using the XSAVE Feature Set" and vol. 2's pages
+ * of the instructions. A restore reads and checks all before it changes anything; a save probes all
+ * before it writes anything.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
@@ -26,7 +27,8 @@ static u8 *scratch(struct x86_cpu *c)
 	return c->host_xsave + X86_SCRATCH;
 }
 
-/* XMM, YMM and ZMM registers above 7 exist in 64-bit mode only, and saves and restores elsewhere leave them alone. */
+/* XMM, YMM and ZMM registers above 7 exist in 64-bit mode only, and saves and restores elsewhere
+ * leave them alone. */
 static u32 component_bytes(const struct x86_cpu *c, u32 n)
 {
 	const struct x86_xlayout *l = x86_xlayout();
@@ -69,6 +71,9 @@ static void x87_from_guest(struct x86_cpu *c, const struct x86_insn *i, const u8
 
 	x86_copy(x, from, X86_XS_MXCSR);
 	x86_copy(x + X86_XS_ST, from + X86_XS_ST, X86_XS_XMM - X86_XS_ST);
+	X86_FIELD(x, X86_XS_FCW, u16) = X86_FCW_VALID(X86_FIELD(from, X86_XS_FCW, u16));
+	X86_FIELD(x, X86_XS_FSW, u16) =
+		x86_fsw_valid(X86_FIELD(x, X86_XS_FSW, u16), X86_FIELD(x, X86_XS_FCW, u16));
 	c->x87.op = X86_FIELD(from, X86_XS_FOP, u16) & 0x7ff;
 	if (rexw(i)) {
 		c->x87.ip = X86_FIELD(from, X86_XS_FIP, u64);
@@ -103,10 +108,12 @@ static u64 fx_address(struct x86_cpu *c, const struct x86_insn *i, bool write)
 	return la;
 }
 
-/* With EFER.FFXSR, 64-bit code at CPL 0 leaves the XMM registers out (APM vol. 2 "Extended Feature Enable Register"). */
+/* With EFER.FFXSR, 64-bit code at CPL 0 leaves the XMM registers out (APM vol. 2 "Extended Feature
+ * Enable Register"). */
 static bool fx_moves_xmm(const struct x86_cpu *c)
 {
-	return (c->cr4 & X86_CR4_OSFXSR) && !((c->efer & X86_EFER_FFXSR) && x86_long_mode(c) && c->cpl == 0);
+	return (c->cr4 & X86_CR4_OSFXSR) &&
+	       !((c->efer & X86_EFER_FFXSR) && x86_long_mode(c) && c->cpl == 0);
 }
 
 static const struct x86_insn *op_fxsave(struct x86_cpu *c, const struct x86_insn *i)
@@ -225,14 +232,14 @@ static const struct x86_insn *save(struct x86_cpu *c, const struct x86_insn *i, 
 	}
 	legacy = kind & COMPACT ? write & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX);
 	if (legacy) {
-		u32 mxcsr[2] = { X86_FIELD(x, X86_XS_MXCSR, u32), x86_xlayout()->mxcsr_mask };
+		u32 mxcsr[2] = {X86_FIELD(x, X86_XS_MXCSR, u32), x86_xlayout()->mxcsr_mask};
 
 		x86_block_write(c, i->seg, la + X86_XS_MXCSR, mxcsr, sizeof(mxcsr));
 	}
 	for (u32 n = 1; n < X86_XCOMPS; n++)
 		if (write & BIT64(n))
-			x86_block_write(c, i->seg, la + component_offset(n, xcomp), x + x86_xlayout()->off[n],
-					component_bytes(c, n));
+			x86_block_write(c, i->seg, la + component_offset(n, xcomp),
+					x + x86_xlayout()->off[n], component_bytes(c, n));
 	if (kind & COMPACT) {
 		header[0] = rfbm & xinuse;
 		header[1] = xcomp;
@@ -252,10 +259,13 @@ static void check_header(struct x86_cpu *c, const u64 *h, u32 kind)
 
 	for (u32 n = 2; n < 8; n++)
 		rest |= h[n];
-	X86_RULE(c, (kind & SUPERVISOR) && !compact, X86_GP, 0, "XRSTORS wants the compacted format");
+	X86_RULE(c, (kind & SUPERVISOR) && !compact, X86_GP, 0,
+		 "XRSTORS wants the compacted format");
 	if (compact) {
-		X86_RULE(c, h[1] & ~XCOMP_COMPACTED & ~supported, X86_GP, 0, "XCOMP_BV names enabled components");
-		X86_RULE(c, h[0] & ~(h[1] & ~XCOMP_COMPACTED), X86_GP, 0, "XSTATE_BV is within XCOMP_BV");
+		X86_RULE(c, h[1] & ~XCOMP_COMPACTED & ~supported, X86_GP, 0,
+			 "XCOMP_BV names enabled components");
+		X86_RULE(c, h[0] & ~(h[1] & ~XCOMP_COMPACTED), X86_GP, 0,
+			 "XSTATE_BV is within XCOMP_BV");
 		X86_RULE(c, rest, X86_GP, 0, "bytes 63:16 of the XSAVE header are 0");
 	} else {
 		X86_RULE(c, h[0] & ~supported, X86_GP, 0, "XSTATE_BV names enabled components");
@@ -268,7 +278,8 @@ static void restore_component(struct x86_cpu *c, const struct x86_insn *i, const
 	if (n == 0)
 		x87_from_guest(c, i, t);
 	else
-		x86_copy(c->xsave + x86_xlayout()->off[n], t + x86_xlayout()->off[n], component_bytes(c, n));
+		x86_copy(c->xsave + x86_xlayout()->off[n], t + x86_xlayout()->off[n],
+			 component_bytes(c, n));
 }
 
 static const struct x86_insn *restore(struct x86_cpu *c, const struct x86_insn *i, u32 kind)
@@ -287,28 +298,31 @@ static const struct x86_insn *restore(struct x86_cpu *c, const struct x86_insn *
 	init = rfbm & ~h[0];
 
 	/* The scratch area is laid out as the image, whatever the format. */
-	x86_block_read(c, i->seg, la, t, load & (X86_XCOMP_X87 | X86_XCOMP_SSE) ? X86_XS_BV : X86_XS_ST);
+	x86_block_read(c, i->seg, la, t,
+		       load & (X86_XCOMP_X87 | X86_XCOMP_SSE) ? X86_XS_BV : X86_XS_ST);
 	for (u32 n = 2; n < X86_XCOMPS; n++)
 		if (load & BIT64(n))
-			x86_block_read(c, i->seg, la + component_offset(n, h[1]), t + x86_xlayout()->off[n],
-				       component_bytes(c, n));
+			x86_block_read(c, i->seg, la + component_offset(n, h[1]),
+				       t + x86_xlayout()->off[n], component_bytes(c, n));
 	if (compact ? load & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX))
 		check_mxcsr(c, t);
 
-	/* Outside 64-bit mode half of a component stays: it must be valid in memory before the other half is replaced. */
+	/* Outside 64-bit mode half of a component stays: it must be valid in memory before the
+	 * other half is replaced. */
 	x86_simd_image(c, x86_long_mode(c) ? 0 : rfbm);
 	for (u32 n = 0; n < X86_XCOMPS; n++) {
 		if (load & BIT64(n))
 			restore_component(c, i, t, n);
 		else if ((init & BIT64(n)) && !x86_long_mode(c))
-			x86_fill(c->xsave + x86_xlayout()->off[n], 0, n ? component_bytes(c, n) : 0);
+			x86_fill(c->xsave + x86_xlayout()->off[n], 0,
+				 n ? component_bytes(c, n) : 0);
 	}
 	if (compact ? load & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX))
 		X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = X86_FIELD(t, X86_XS_MXCSR, u32);
 	else if (compact && (init & X86_XCOMP_SSE))
 		X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = X86_MXCSR_INIT;
 	X86_FIELD(c->xsave, X86_XS_BV, u64) |= load;
-	X86_FIELD(c->xsave, X86_XS_BV, u64) &= ~(x86_long_mode(c) ? init : init & X86_XCOMP_X87);
+	x86_simd_init(c, x86_long_mode(c) ? init : init & X86_XCOMP_X87);
 	return x86_next(i);
 }
 
@@ -348,14 +362,14 @@ bool x86_bind_xsave(const struct x86_decoded *d, struct x86_insn *i)
 		u16 mnemonic[2];
 		x86_op_fn *fn;
 	} ops[] = {
-		{ { ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64 }, op_fxsave },
-		{ { ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64 }, op_fxrstor },
-		{ { ZYDIS_MNEMONIC_XSAVE, ZYDIS_MNEMONIC_XSAVE64 }, op_xsave },
-		{ { ZYDIS_MNEMONIC_XSAVEOPT, ZYDIS_MNEMONIC_XSAVEOPT64 }, op_xsaveopt },
-		{ { ZYDIS_MNEMONIC_XSAVEC, ZYDIS_MNEMONIC_XSAVEC64 }, op_xsavec },
-		{ { ZYDIS_MNEMONIC_XSAVES, ZYDIS_MNEMONIC_XSAVES64 }, op_xsaves },
-		{ { ZYDIS_MNEMONIC_XRSTOR, ZYDIS_MNEMONIC_XRSTOR64 }, op_xrstor },
-		{ { ZYDIS_MNEMONIC_XRSTORS, ZYDIS_MNEMONIC_XRSTORS64 }, op_xrstors },
+		{{ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64}, op_fxsave},
+		{{ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64}, op_fxrstor},
+		{{ZYDIS_MNEMONIC_XSAVE, ZYDIS_MNEMONIC_XSAVE64}, op_xsave},
+		{{ZYDIS_MNEMONIC_XSAVEOPT, ZYDIS_MNEMONIC_XSAVEOPT64}, op_xsaveopt},
+		{{ZYDIS_MNEMONIC_XSAVEC, ZYDIS_MNEMONIC_XSAVEC64}, op_xsavec},
+		{{ZYDIS_MNEMONIC_XSAVES, ZYDIS_MNEMONIC_XSAVES64}, op_xsaves},
+		{{ZYDIS_MNEMONIC_XRSTOR, ZYDIS_MNEMONIC_XRSTOR64}, op_xrstor},
+		{{ZYDIS_MNEMONIC_XRSTORS, ZYDIS_MNEMONIC_XRSTORS64}, op_xrstors},
 	};
 
 	for (u32 k = 0; k < ARRAY_SIZE(ops); k++) {

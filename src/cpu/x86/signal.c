@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * Faults of the host CPU while it works for the guest: exceptions in native stubs become the guest's, missing guest memory
- * becomes X86_EXIT_EFAULT.
+ * Faults of the host CPU while it works for the guest: exceptions in native stubs become the
+ * guest's, missing guest memory becomes X86_EXIT_EFAULT.
  *
- * Engine file, async-signal-safe: the handler only edits the interrupted context, so that the thread goes on in recover(),
- * on the run loop's stack, with the guest's SIMD state as it was at the fault. Nothing of the faulting instruction is
- * committed: stubs write guest registers last, and handlers access memory before they change anything.
+ * Engine file, async-signal-safe: the handler only edits the interrupted context, so that the
+ * thread goes on in recover(), on the run loop's stack, with the guest's SIMD state as it was at
+ * the fault. Nothing of the faulting instruction is committed: stubs write guest registers last,
+ * and handlers access memory before they change anything.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/code.h"
@@ -44,7 +45,8 @@ static void __noreturn __attribute__((used)) recover(struct x86_cpu *c, u64 caus
 	case X86_AC:
 		x86_raise_err(c, (u8)cause, 0);
 	default:
-		/* #MF whatever CR0.NE says: under KVM on VMX the bit is always set in hardware, too. */
+		/* #MF whatever CR0.NE says: under KVM on VMX the bit is always set in hardware,
+		 * too. */
 		x86_raise(c, (u8)cause);
 	}
 }
@@ -57,7 +59,8 @@ static bool own_code(u64 pc)
 /* What a fault at pc means for the guest. false: nothing, it is somebody else's. */
 static bool find_cause(const struct x86_cpu *c, int sig, u64 pc, u64 trap, u64 address, u64 *cause)
 {
-	bool memory = (sig == SIGSEGV || sig == SIGBUS) && (trap == TRAP_PAGE_FAULT || trap == TRAP_MACHINE_CHECK);
+	bool memory = (sig == SIGSEGV || sig == SIGBUS) &&
+		      (trap == TRAP_PAGE_FAULT || trap == TRAP_MACHINE_CHECK);
 
 	if (memory && address < LOWEST_GUEST_ADDRESS)
 		return false;
@@ -96,7 +99,8 @@ bool x86_signal(int sig, void *siginfo, void *ucontext)
 	r[REG_RDI] = (greg_t)c;
 	r[REG_RSI] = (greg_t)cause;
 	r[REG_RIP] = (greg_t)recover;
-	/* Below what the interrupted code may use under its stack pointer, aligned as after a call. */
+	/* Below what the interrupted code may use under its stack pointer, aligned as after a call.
+	 */
 	r[REG_RSP] = (greg_t)((((u64)r[REG_RSP] - 256) & ~15ull) - 8);
 	r[REG_EFL] &= ~(greg_t)(X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_RF | X86_FLAG_AC);
 	return true;

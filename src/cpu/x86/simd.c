@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * Residency of the guest's x87 and SIMD state: loading it into the host's registers, writing it back, and the checks that
- * every instruction of these families makes first.
+ * Residency of the guest's x87 and SIMD state: loading it into the host's registers, writing it
+ * back, and the checks that every instruction of these families makes first.
  *
- * Engine file. cpu->xsave is a standard-format XSAVE image of all components that host and engine support, whatever the guest's
- * XCR0 says: components outside it keep their values, as on hardware. PKRU is never part of it.
+ * Engine file. cpu->xsave is a standard-format XSAVE image of all components that host and engine
+ * support, whatever the guest's XCR0 says: components outside it keep their values, as on hardware.
+ * PKRU is never part of it.
  *
- * The instruction and data pointers of the x87 unit would hold host addresses, as stubs run on the host: handlers record the
- * guest's in cpu->x87, and every spill overwrites the image's fields by them.
+ * The instruction and data pointers of the x87 unit would hold host addresses, as stubs run on the
+ * host: handlers record the guest's in cpu->x87, and every spill overwrites the image's fields by
+ * them.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
@@ -19,7 +21,9 @@ static bool layout_known;
 
 static void cpuid(u32 leaf, u32 sub, u32 r[4])
 {
-	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
+	__asm__ volatile("cpuid"
+			 : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+			 : "a"(leaf), "c"(sub));
 }
 
 static u32 image_size(u64 xcr0)
@@ -92,17 +96,11 @@ struct host_control {
 	u16 cw;
 };
 
-void x86_simd_load_slow(struct x86_cpu *c)
+/* While the state is not resident the image is the truth, and anybody may have changed it. */
+static void take_pointers(struct x86_cpu *c)
 {
-	struct host_control *h = (struct host_control *)c->host_xsave;
-	u8 *x = c->xsave;
+	const u8 *x = c->xsave;
 
-	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(h->mxcsr), "=m"(h->cw));
-	/* The image may come from the VMM: whatever it holds, XRSTOR must not fault here. */
-	X86_FIELD(x, X86_XS_MXCSR, u32) &= layout.mxcsr_mask;
-	X86_FIELD(x, X86_XS_BV, u64) &= layout.xcr0;
-	for (u32 n = X86_XS_COMP_BV; n < X86_XS_EXTENDED; n += 8)
-		X86_FIELD(x, n, u64) = 0;
 	if (X86_FIELD(x, X86_XS_FIP, u64) != c->x87.ip) {
 		c->x87.ip = X86_FIELD(x, X86_XS_FIP, u64);
 		c->x87.cs = 0;
@@ -117,6 +115,20 @@ void x86_simd_load_slow(struct x86_cpu *c)
 		c->x87.ip = c->x87.dp = 0;
 		c->x87.cs = c->x87.ds = c->x87.op = 0;
 	}
+}
+
+void x86_simd_load_slow(struct x86_cpu *c)
+{
+	struct host_control *h = (struct host_control *)c->host_xsave;
+	u8 *x = c->xsave;
+
+	__asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(h->mxcsr), "=m"(h->cw));
+	/* The image may come from the VMM: whatever it holds, XRSTOR must not fault here. */
+	X86_FIELD(x, X86_XS_MXCSR, u32) &= layout.mxcsr_mask;
+	X86_FIELD(x, X86_XS_BV, u64) &= layout.xcr0;
+	for (u32 n = X86_XS_COMP_BV; n < X86_XS_EXTENDED; n += 8)
+		X86_FIELD(x, n, u64) = 0;
+	take_pointers(c);
 	__asm__ volatile("xrstor64 %0"
 			 :
 			 : "m"(*(u8(*)[4096])x), "a"((u32)layout.xcr0), "d"(0)
@@ -166,20 +178,32 @@ u8 *x86_simd_image(struct x86_cpu *c, u64 comps)
 	u8 *x = c->xsave;
 	u64 missing;
 
-	x86_simd_spill(c);
+	if (c->simd_live)
+		x86_simd_spill(c);
+	else
+		take_pointers(c);
 	comps &= layout.xcr0;
 	missing = comps & ~X86_FIELD(x, X86_XS_BV, u64);
 	for (u32 n = 0; missing; n++, missing >>= 1) {
-		if (!(missing & 1))
-			continue;
-		init_component(x, n);
-		if (n == 0) {
-			c->x87.ip = c->x87.dp = 0;
-			c->x87.cs = c->x87.ds = c->x87.op = 0;
-		}
+		if (missing & 1)
+			init_component(x, n);
 	}
 	X86_FIELD(x, X86_XS_BV, u64) |= comps;
 	return x;
+}
+
+void x86_simd_init(struct x86_cpu *c, u64 comps)
+{
+	u64 *bv = &X86_FIELD(c->xsave, X86_XS_BV, u64), present;
+
+	/* What is absent already holds initial values, or nobody reads it before it is present
+	 * again. */
+	present = comps & *bv;
+	for (u32 n = 0; present; n++, present >>= 1) {
+		if (present & 1)
+			init_component(c->xsave, n);
+	}
+	*bv &= ~comps;
 }
 
 u64 x86_simd_xinuse(struct x86_cpu *c)
