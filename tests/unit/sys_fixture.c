@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
 /*
- * Lays out a guest for tests of the system side. Knows formats of tables, not how the engine reads them.
+ * Lays out a guest for tests of the system side. Knows formats of tables, not how the engine reads
+ * them.
  */
 #include "sys_fixture.h"
 
 static const struct x86_cpuid_entry cpuid_intel[] = {
-	{ 0x0, 0, 0, 0xd, 0x756e6547, 0x6c65746e, 0x49656e69 },
-	{ 0x1, 0, 0, 0x000306a9, 0, BIT(17) | BIT(21) | BIT(26), 0x0783fbff },
-	{ 0x7, 0, 1, 0, BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20), BIT(2) | BIT(3) | BIT(22), BIT(26) | BIT(29) },
-	{ 0xb, 0, 1, 1, 2, 0x100, 7 },
-	{ 0xd, 0, 1, 7, 0, 832, 0 },
-	{ 0xd, 1, 1, BIT(1) | BIT(2), 0, 0, 0 },
-	{ 0xd, 2, 1, 256, 576, 0, 0 },
-	{ 0x40000000, 0, 0, 0x40000001, 0, 0, 0 },
-	{ 0x80000000, 0, 0, 0x80000008, 0, 0, 0 },
-	{ 0x80000001, 0, 0, 0, 0, 1, BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29) },
-	{ 0x80000008, 0, 0, 0x3028, 0, 0, 0 },
+	{0x0, 0, 0, 0xd, 0x756e6547, 0x6c65746e, 0x49656e69},
+	{0x1, 0, 0, 0x000306a9, 0, BIT(17) | BIT(21) | BIT(26), 0x0783fbff},
+	{0x7, 0, 1, 0, BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20), BIT(2) | BIT(3) | BIT(22),
+	 BIT(26) | BIT(29)},
+	{0xb, 0, 1, 1, 2, 0x100, 7},
+	{0xd, 0, 1, 7, 0, 832, 0},
+	{0xd, 1, 1, BIT(1) | BIT(2), 0, 0, 0},
+	{0xd, 2, 1, 256, 576, 0, 0},
+	{0x40000000, 0, 0, 0x40000001, 0, 0, 0},
+	{0x80000000, 0, 0, 0x80000008, 0, 0, 0},
+	{0x80000001, 0, 0, 0, 0, 1, BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29)},
+	{0x80000008, 0, 0, 0x3028, 0, 0, 0},
 };
 
 void fx_put(struct fx *f, u64 gpa, const void *bytes, u64 len)
@@ -43,14 +45,15 @@ void fx_set(struct fx *f, u64 gpa, u64 v, u32 size)
 static void desc(struct fx *f, u16 sel, u32 base, u32 limit, u32 attr)
 {
 	u64 v = (limit & 0xffff) | (u64)(base & 0xffffff) << 16 | (u64)(attr & 0xff) << 40 |
-		(u64)(limit >> 16 & 0xf) << 48 | (u64)(attr >> 12 & 0xf) << 52 | (u64)(base >> 24) << 56;
+		(u64)(limit >> 16 & 0xf) << 48 | (u64)(attr >> 12 & 0xf) << 52 |
+		(u64)(base >> 24) << 56;
 
 	fx_set(f, AT_GDT + (sel & 0xfff8u), v, 8);
 }
 
-#define CODE (X86_SEG_P | X86_SEG_S | 0xa)
-#define DATA (X86_SEG_P | X86_SEG_S | 0x2)
-#define BIG  (X86_SEG_G | X86_SEG_DB)
+#define CODE   (X86_SEG_P | X86_SEG_S | 0xa)
+#define DATA   (X86_SEG_P | X86_SEG_S | 0x2)
+#define BIG    (X86_SEG_G | X86_SEG_DB)
 #define DPL(n) ((n) << 5)
 
 static void tables(struct fx *f)
@@ -72,7 +75,7 @@ static void tables(struct fx *f)
 	desc(f, SEL_RODATA, 0, 0xfffff, X86_SEG_P | X86_SEG_S | BIG | DPL(3));
 	desc(f, SEL_XONLY, 0, 0xfffff, X86_SEG_P | X86_SEG_S | 8 | BIG | DPL(3));
 	desc(f, SEL_DOWN, 0, AT_DATA - 1, DATA | X86_SEG_DB | 4 | DPL(3));
-	f->c->gdt = (struct x86_dtable){ AT_GDT, GDT_SIZE - 1 };
+	f->c->gdt = (struct x86_dtable){AT_GDT, GDT_SIZE - 1};
 	memset(f->toy.ram + AT_HANDLERS, 0xf4, 256 * HANDLER_SIZE);
 }
 
@@ -85,7 +88,8 @@ static void page(struct fx *f, u64 table, u32 index, u64 entry, u32 size)
 static void leaf_tables(struct fx *f, u64 table, u32 size)
 {
 	for (u64 la = 0; la < RAM_SIZE; la += PAGE_SIZE)
-		page(f, table, (u32)(la >> PAGE_SHIFT), la == AT_ABSENT ? 0 : la | (la == AT_KERNEL ? 3 : 7), size);
+		page(f, table, (u32)(la >> PAGE_SHIFT),
+		     la == AT_ABSENT ? 0 : la | (la == AT_KERNEL ? 3 : 7), size);
 }
 
 static void seg(struct fx *f, u32 n, u16 sel)
@@ -113,8 +117,9 @@ static void start(struct fx *f)
 void fx_real(struct fx *f)
 {
 	x86_reset(f->c, true);
-	f->c->seg[X86_CS] = (struct x86_seg){ .sel = AT_CODE >> 4, .base = AT_CODE, .limit = 0xffff, .attr = CODE | 1 };
-	f->c->idt = (struct x86_dtable){ 0, 0x3ff };
+	f->c->seg[X86_CS] = (struct x86_seg){
+		.sel = AT_CODE >> 4, .base = AT_CODE, .limit = 0xffff, .attr = CODE | 1};
+	f->c->idt = (struct x86_dtable){0, 0x3ff};
 	f->c->seg[X86_SS].sel = (AT_STACK - 0x10000) >> 4;
 	f->c->seg[X86_SS].base = AT_STACK - 0x10000;
 	start(f);
@@ -143,7 +148,7 @@ void fx_prot32(struct fx *f, u8 cpl, bool paging)
 	fx_set(f, AT_TSS + 8, SEL_DATA32, 2);
 	fx_set(f, AT_TSS + 12, AT_STACK1, 4);
 	fx_set(f, AT_TSS + 16, SEL_DATA1, 2);
-	f->c->idt = (struct x86_dtable){ AT_IDT, 0x7ff };
+	f->c->idt = (struct x86_dtable){AT_IDT, 0x7ff};
 	start(f);
 	for (u32 v = 0; v < 256; v++)
 		fx_gate(f, (u8)v, 0, 0);
@@ -168,7 +173,7 @@ void fx_long(struct fx *f, u8 cpl)
 	fx_set(f, AT_TSS + 102, 0x2000, 2);
 	fx_set(f, AT_TSS + 4, AT_STACK0, 8);
 	fx_set(f, AT_TSS + 36, AT_IST, 8);
-	f->c->idt = (struct x86_dtable){ AT_IDT, 0xfff };
+	f->c->idt = (struct x86_dtable){AT_IDT, 0xfff};
 	start(f);
 	for (u32 v = 0; v < 256; v++)
 		fx_gate(f, (u8)v, 0, 0);
@@ -236,4 +241,29 @@ void fx_destroy(struct fx *f)
 	x86_code_destroy(f->code);
 	av_epoch_destroy(&f->epoch);
 	toy_destroy(&f->toy);
+}
+
+static int setup(void **state, enum fx_vendor vendor)
+{
+	*state = malloc(sizeof(struct fx));
+	assert_non_null(*state);
+	fx_create(*state, vendor);
+	return 0;
+}
+
+int fx_setup_intel(void **state)
+{
+	return setup(state, FX_INTEL);
+}
+
+int fx_setup_amd(void **state)
+{
+	return setup(state, FX_AMD);
+}
+
+int fx_teardown(void **state)
+{
+	fx_destroy(*state);
+	free(*state);
+	return 0;
 }

@@ -2,7 +2,8 @@
 /*
  * A CPU's life: creation, reset, start-up, and what others may do to it from outside the run loop.
  *
- * Outer file: uses libc, is never called by the engine. Source: SDM vol. 3 "Processor State After Reset".
+ * Outer file: uses libc, is never called by the engine. Source: SDM vol. 3 "Processor State After
+ * Reset".
  */
 #include "cpu/x86/code.h"
 #include "cpu/x86/msr.h"
@@ -15,22 +16,22 @@
 
 #define PAT_RESET	    0x0007040600070406ull
 #define SMBASE_RESET	    0x30000
-#define SIGNATURE_RESET	    0x600 /* family 6, when there is no CPUID leaf 1 */
+#define SIGNATURE_RESET	    0x600  /* family 6, when there is no CPUID leaf 1 */
 #define MISC_ENABLE_RESET   0x1801 /* fast strings; no BTS, no PEBS */
 #define UCODE_RESET	    0x100000000ull
 #define PLATFORM_INFO_RESET BIT64(31) /* CPUID faulting */
-#define MAX_NMIS	    2 /* one being handled, one latched */
+#define MAX_NMIS	    2	      /* one being handled, one latched */
 
 static void reset_segments(struct x86_cpu *c)
 {
 	for (u32 n = X86_ES; n <= X86_GS; n++)
-		c->seg[n] = (struct x86_seg){ .limit = 0xffff, .attr = X86_SEG_P | X86_SEG_S | 3 };
+		c->seg[n] = (struct x86_seg){.limit = 0xffff, .attr = X86_SEG_P | X86_SEG_S | 3};
 	c->seg[X86_CS].sel = 0xf000;
 	c->seg[X86_CS].base = 0xffff0000;
 	c->seg[X86_CS].attr = X86_SEG_P | X86_SEG_S | 0xb;
-	c->seg[X86_LDTR] = (struct x86_seg){ .limit = 0xffff, .attr = X86_SEG_P | 2 };
-	c->seg[X86_TR] = (struct x86_seg){ .limit = 0xffff, .attr = X86_SEG_P | 11 };
-	c->gdt = c->idt = (struct x86_dtable){ .limit = 0xffff };
+	c->seg[X86_LDTR] = (struct x86_seg){.limit = 0xffff, .attr = X86_SEG_P | 2};
+	c->seg[X86_TR] = (struct x86_seg){.limit = 0xffff, .attr = X86_SEG_P | 11};
+	c->gdt = c->idt = (struct x86_dtable){.limit = 0xffff};
 }
 
 /* What INIT leaves alone. */
@@ -93,13 +94,15 @@ void x86_state_changed(struct x86_cpu *c, bool reload_pdptrs)
 {
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
-	if (reload_pdptrs && (c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) && !(c->efer & X86_EFER_LMA))
+	if (reload_pdptrs && (c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) &&
+	    !(c->efer & X86_EFER_LMA))
 		(void)x86_load_pdptes(c, c->cr3); /* reserved bits: as KVM, keeps the old ones */
 	/* Flags, debug registers and events may all be other ones now. */
 	x86_request(c, X86_REQ_LOCAL | X86_REQ_EVENT);
 }
 
-int x86_create(const struct machine_ops *ops, void *m, struct av_epoch *epoch, struct x86_code *code, struct x86_cpu **out)
+int x86_create(const struct machine_ops *ops, void *m, struct av_epoch *epoch,
+	       struct x86_code *code, struct x86_cpu **out)
 {
 	struct x86_cpu *c = aligned_alloc(64, ALIGN_UP(sizeof(*c), 64));
 	int err = -ENOMEM;
@@ -159,8 +162,8 @@ void x86_raise_nmi(struct x86_cpu *c)
 {
 	u32 n = __atomic_load_n(&c->nmi_pending, __ATOMIC_SEQ_CST);
 
-	while (n < MAX_NMIS &&
-	       !__atomic_compare_exchange_n(&c->nmi_pending, &n, n + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	while (n < MAX_NMIS && !__atomic_compare_exchange_n(&c->nmi_pending, &n, n + 1, false,
+							    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	x86_request(c, X86_REQ_EVENT);
 }

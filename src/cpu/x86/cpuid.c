@@ -2,8 +2,8 @@
 /*
  * CPUID: the table that the owner sets, what it lets the guest do, and how the guest sees it.
  *
- * Outer file: the engine calls x86_cpuid() behind the door. Which leaves are worth offering is kvm/'s business. Source:
- * SDM vol. 2 CPUID; KVM's rules for leaves that are not in the table.
+ * Outer file: the engine calls x86_cpuid() behind the door. Which leaves are worth offering is
+ * kvm/'s business. Source: SDM vol. 2 CPUID; KVM's rules for leaves that are not in the table.
  */
 #include "cpu/x86/msr.h"
 
@@ -24,7 +24,8 @@ static const struct x86_cpuid_entry *find(const struct x86_cpu *c, u32 function,
 	for (u32 n = 0; n < c->nr_cpuid; n++) {
 		const struct x86_cpuid_entry *e = &c->cpuid[n];
 
-		if (e->function == function && (!(e->flags & INDEX_SIGNIFICANT) || e->index == index))
+		if (e->function == function &&
+		    (!(e->flags & INDEX_SIGNIFICANT) || e->index == index))
 			return e;
 	}
 	return NULL;
@@ -43,8 +44,8 @@ static bool bit(const struct x86_cpu *c, u32 function, u32 index, u32 reg, u32 n
 }
 
 /*
- * Intel answers a leaf above the highest of its class with the highest basic leaf, AMD with zeros. Classes are
- * basic, hypervisor (each 100h), extended, Centaur.
+ * Intel answers a leaf above the highest of its class with the highest basic leaf, AMD with zeros.
+ * Classes are basic, hypervisor (each 100h), extended, Centaur.
  */
 static const struct x86_cpuid_entry *out_of_range(const struct x86_cpu *c, u32 function, u32 index)
 {
@@ -157,38 +158,71 @@ static const struct {
 	u8 index, reg, bit;
 	u32 function;
 } feature_bits[] = {
-#define F(f, function, index, reg, bit) { offsetof(struct x86_features, f), index, reg, bit, function }
-	F(pcid, 1, 0, ECX, 17),		 F(x2apic, 1, 0, ECX, 21),	  F(tsc_deadline, 1, 0, ECX, 24),
-	F(xsave, 1, 0, ECX, 26),	 F(mwait, 1, 0, ECX, 3),	  F(vmx, 1, 0, ECX, 5),
-	F(smx, 1, 0, ECX, 6),		 F(vme, 1, 0, EDX, 1),		  F(de, 1, 0, EDX, 2),
-	F(pse, 1, 0, EDX, 3),		 F(tsc, 1, 0, EDX, 4),		  F(pae, 1, 0, EDX, 6),
-	F(mce, 1, 0, EDX, 7),		 F(sep, 1, 0, EDX, 11),		  F(mtrr, 1, 0, EDX, 12),
-	F(pge, 1, 0, EDX, 13),		 F(pat, 1, 0, EDX, 16),		  F(pse36, 1, 0, EDX, 17),
-	F(fsgsbase, 7, 0, EBX, 0),	 F(tsc_adjust, 7, 0, EBX, 1),	  F(smep, 7, 0, EBX, 7),
-	F(invpcid, 7, 0, EBX, 10),	 F(smap, 7, 0, EBX, 20),	  F(umip, 7, 0, ECX, 2),
-	F(pku, 7, 0, ECX, 3),		 F(la57, 7, 0, ECX, 16),	  F(rdpid, 7, 0, ECX, 22),
-	F(flush_l1d, 7, 0, EDX, 28),	 F(arch_caps, 7, 0, EDX, 29),	  F(xsavec, 0xd, 1, EAX, 1),
-	F(xgetbv1, 0xd, 1, EAX, 2),	 F(xsaves, 0xd, 1, EAX, 3),	  F(svm, 0x80000001, 0, ECX, 2),
-	F(osvw, 0x80000001, 0, ECX, 9),	 F(syscall, 0x80000001, 0, EDX, 11), F(nx, 0x80000001, 0, EDX, 20),
-	F(ffxsr, 0x80000001, 0, EDX, 25), F(gbpages, 0x80000001, 0, EDX, 26), F(rdtscp, 0x80000001, 0, EDX, 27),
-	F(lm, 0x80000001, 0, EDX, 29),	 F(clzero, 0x80000008, 0, EBX, 0), F(virt_ssbd, 0x80000008, 0, EBX, 25),
+#define F(f, function, index, reg, bit)                                                            \
+	{                                                                                          \
+		offsetof(struct x86_features, f), index, reg, bit, function                        \
+	}
+	F(pcid, 1, 0, ECX, 17),
+	F(x2apic, 1, 0, ECX, 21),
+	F(tsc_deadline, 1, 0, ECX, 24),
+	F(xsave, 1, 0, ECX, 26),
+	F(mwait, 1, 0, ECX, 3),
+	F(vmx, 1, 0, ECX, 5),
+	F(smx, 1, 0, ECX, 6),
+	F(vme, 1, 0, EDX, 1),
+	F(de, 1, 0, EDX, 2),
+	F(pse, 1, 0, EDX, 3),
+	F(tsc, 1, 0, EDX, 4),
+	F(pae, 1, 0, EDX, 6),
+	F(mce, 1, 0, EDX, 7),
+	F(sep, 1, 0, EDX, 11),
+	F(mtrr, 1, 0, EDX, 12),
+	F(pge, 1, 0, EDX, 13),
+	F(pat, 1, 0, EDX, 16),
+	F(pse36, 1, 0, EDX, 17),
+	F(fsgsbase, 7, 0, EBX, 0),
+	F(tsc_adjust, 7, 0, EBX, 1),
+	F(smep, 7, 0, EBX, 7),
+	F(invpcid, 7, 0, EBX, 10),
+	F(smap, 7, 0, EBX, 20),
+	F(umip, 7, 0, ECX, 2),
+	F(pku, 7, 0, ECX, 3),
+	F(la57, 7, 0, ECX, 16),
+	F(rdpid, 7, 0, ECX, 22),
+	F(flush_l1d, 7, 0, EDX, 28),
+	F(arch_caps, 7, 0, EDX, 29),
+	F(xsavec, 0xd, 1, EAX, 1),
+	F(xgetbv1, 0xd, 1, EAX, 2),
+	F(xsaves, 0xd, 1, EAX, 3),
+	F(svm, 0x80000001, 0, ECX, 2),
+	F(osvw, 0x80000001, 0, ECX, 9),
+	F(syscall, 0x80000001, 0, EDX, 11),
+	F(nx, 0x80000001, 0, EDX, 20),
+	F(ffxsr, 0x80000001, 0, EDX, 25),
+	F(gbpages, 0x80000001, 0, EDX, 26),
+	F(rdtscp, 0x80000001, 0, EDX, 27),
+	F(lm, 0x80000001, 0, EDX, 29),
+	F(clzero, 0x80000008, 0, EBX, 0),
+	F(virt_ssbd, 0x80000008, 0, EBX, 25),
 #undef F
 };
 
 /*
- * A CPU without a table is not one without features: hardware does not ask CPUID, and small VMMs start guests in long mode
- * without ever setting it. What can be had without a CR4 bit of its own is there.
+ * A CPU without a table is not one without features: hardware does not ask CPUID, and small VMMs
+ * start guests in long mode without ever setting it. What can be had without a CR4 bit of its own
+ * is there.
  */
 static void features_untold(struct x86_features *f)
 {
-	f->lm = f->nx = f->pse = f->pae = f->pge = f->pse36 = f->pat = f->gbpages = f->syscall = f->sep = true;
+	f->lm = f->nx = f->pse = f->pae = f->pge = f->pse36 = f->pat = f->gbpages = f->syscall =
+		f->sep = true;
 	f->mce = f->vme = f->de = f->tsc = f->mtrr = f->rdtscp = true;
 }
 
 /* CR4 bits that exist since long before the features one asks for. */
 #define CR4_ALWAYS                                                                                 \
-	(X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | \
-	 X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
+	(X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |        \
+	 X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 
 static void feature_masks(const struct x86_cpu *c, struct x86_features *f)
 {
@@ -216,13 +250,14 @@ static void features_from_table(const struct x86_cpu *c, struct x86_features *f)
 	memset(f, 0, sizeof(*f));
 	f->amd = vendor_is(c, "AuthenticAMD") || vendor_is(c, "HygonGenuine");
 	for (u32 n = 0; n < ARRAY_SIZE(feature_bits); n++)
-		*((bool *)f + feature_bits[n].field) = bit(c, feature_bits[n].function, feature_bits[n].index,
-							   feature_bits[n].reg, feature_bits[n].bit);
+		*((bool *)f + feature_bits[n].field) =
+			bit(c, feature_bits[n].function, feature_bits[n].index, feature_bits[n].reg,
+			    feature_bits[n].bit);
 	f->ssbd = bit(c, 7, 0, EDX, 31) || bit(c, 0x80000008, 0, EBX, 24);
 	f->ibpb = bit(c, 7, 0, EDX, 26) || bit(c, 0x80000008, 0, EBX, 12);
 	/* SPEC_CTRL exists for any of IBRS, STIBP and SSBD. */
-	f->ibrs = bit(c, 7, 0, EDX, 26) || bit(c, 7, 0, EDX, 27) || bit(c, 0x80000008, 0, EBX, 14) ||
-		  bit(c, 0x80000008, 0, EBX, 15) || f->ssbd;
+	f->ibrs = bit(c, 7, 0, EDX, 26) || bit(c, 7, 0, EDX, 27) ||
+		  bit(c, 0x80000008, 0, EBX, 14) || bit(c, 0x80000008, 0, EBX, 15) || f->ssbd;
 	f->osxsave_ok = f->xsave;
 	if (!c->nr_cpuid)
 		features_untold(f);

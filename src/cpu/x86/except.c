@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Exceptions and interrupts: raising by long jump, delivery through the IDT, merging of nested faults.
+ * Exceptions and interrupts: raising by long jump, delivery through the IDT, merging of nested
+ * faults.
  *
- * Engine file. Knows gates, the frames they build and where the stack comes from; must not know who raises what.
- * Source: SDM vol. 3 "Interrupt and Exception Handling"; vol. 2 INT n.
+ * Engine file. Knows gates, the frames they build and where the stack comes from; must not know who
+ * raises what. Source: SDM vol. 3 "Interrupt and Exception Handling"; vol. 2 INT n.
  */
 #include "cpu/x86/except.h"
 #include "base/log.h"
@@ -25,7 +26,8 @@ static void __noreturn jump(struct x86_cpu *c)
 		if (unlikely(AV_LOG_DEBUG <= av_log_limit)) {
 			x86_door(c);
 			av_debug("vcpu %u: rip %#llx: vector %u error %#x: %s", c->index,
-				 (unsigned long long)x86_rip(c), c->fault.vector, c->fault.error, x86_rule_text);
+				 (unsigned long long)x86_rip(c), c->fault.vector, c->fault.error,
+				 x86_rule_text);
 		}
 		x86_rule_text = NULL;
 	}
@@ -43,8 +45,8 @@ void x86_raise(struct x86_cpu *c, u8 vector)
 void x86_raise_err(struct x86_cpu *c, u8 vector, u32 error)
 {
 	/* X86_RULE passes an error for every vector; these are the ones that have it. */
-	static const u32 with_error = BIT(X86_DF) | BIT(X86_TS) | BIT(X86_NP) | BIT(X86_SS_FAULT) | BIT(X86_GP) |
-				      BIT(X86_PF) | BIT(X86_AC) | BIT(X86_CP);
+	static const u32 with_error = BIT(X86_DF) | BIT(X86_TS) | BIT(X86_NP) | BIT(X86_SS_FAULT) |
+				      BIT(X86_GP) | BIT(X86_PF) | BIT(X86_AC) | BIT(X86_CP);
 
 	c->fault.vector = vector;
 	c->fault.has_error = with_error >> vector & 1;
@@ -54,7 +56,8 @@ void x86_raise_err(struct x86_cpu *c, u8 vector, u32 error)
 
 void x86_raise_pf(struct x86_cpu *c, u64 la, u32 error)
 {
-	/* At once, not on delivery: a page fault that becomes a double fault has changed CR2 too. */
+	/* At once, not on delivery: a page fault that becomes a double fault has changed CR2 too.
+	 */
 	c->cr2 = la;
 	x86_raise_err(c, X86_PF, error);
 }
@@ -74,7 +77,8 @@ void x86_task_switch(struct x86_cpu *c)
 
 /* ---- merging ---- */
 
-#define CONTRIBUTORY (BIT(X86_DE) | BIT(X86_TS) | BIT(X86_NP) | BIT(X86_SS_FAULT) | BIT(X86_GP) | BIT(X86_CP))
+#define CONTRIBUTORY                                                                               \
+	(BIT(X86_DE) | BIT(X86_TS) | BIT(X86_NP) | BIT(X86_SS_FAULT) | BIT(X86_GP) | BIT(X86_CP))
 #define PAGE_FAULT   BIT(X86_PF)
 #define SELECTOR_ERR (BIT(X86_TS) | BIT(X86_NP) | BIT(X86_SS_FAULT) | BIT(X86_GP))
 
@@ -85,7 +89,8 @@ bool x86_fault_merge(struct x86_cpu *c)
 
 	if (!c->fault.delivering)
 		return true;
-	/* Software interrupts and software exceptions are benign, and do not count as external to the program. */
+	/* Software interrupts and software exceptions are benign, and do not count as external to
+	 * the program. */
 	first = type == X86_EV_HWEXC ? BIT(c->fault.delivering - 1) : 0;
 	c->fault.delivering = 0;
 	if (type != X86_EV_SOFTINT && type != X86_EV_SOFTEXC && (second & SELECTOR_ERR))
@@ -135,9 +140,11 @@ static void deliver_real(struct x86_cpu *c, const struct event *e)
 	struct x86_stack st;
 	u32 entry, old = c->rflags;
 
-	X86_RULE(c, e->vector * 4u + 3 > c->idt.limit, X86_GP, 0, "a vector is within the interrupt vector table");
+	X86_RULE(c, e->vector * 4u + 3 > c->idt.limit, X86_GP, 0,
+		 "a vector is within the interrupt vector table");
 	x86_sys_read(c, c->idt.base + e->vector * 4u, &entry, 4);
-	X86_RULE(c, (u16)entry > c->seg[X86_CS].limit, X86_GP, 0, "an interrupt handler is within the CS limit");
+	X86_RULE(c, (u16)entry > c->seg[X86_CS].limit, X86_GP, 0,
+		 "an interrupt handler is within the CS limit");
 	x86_stack_here(c, &st, false);
 	x86_stack_push(c, &st, e->flags, 2);
 	x86_stack_push(c, &st, c->seg[X86_CS].sel, 2);
@@ -163,7 +170,7 @@ static void check_gate(struct x86_cpu *c, const struct event *e, u64 gate)
 
 static void deliver_protected(struct x86_cpu *c, const struct event *e)
 {
-	static const u8 v86_order[] = { X86_GS, X86_FS, X86_DS, X86_ES };
+	static const u8 v86_order[] = {X86_GS, X86_FS, X86_DS, X86_ES};
 	bool v86 = c->rflags & X86_FLAG_VM, inner;
 	struct x86_stack st;
 	struct x86_seg cs;
@@ -171,7 +178,8 @@ static void deliver_protected(struct x86_cpu *c, const struct event *e)
 	u64 gate, desc, rip;
 	u16 sel;
 
-	X86_RULE(c, e->vector * 8u + 7 > c->idt.limit, X86_GP, IDT_ERROR(e), "a vector is within the IDT");
+	X86_RULE(c, e->vector * 8u + 7 > c->idt.limit, X86_GP, IDT_ERROR(e),
+		 "a vector is within the IDT");
 	x86_sys_read(c, (u32)(c->idt.base + e->vector * 8u), &gate, 8);
 	type = gate >> 40 & 0x1f;
 	X86_RULE(c, type != GATE_TASK && (type & ~(u8)9) != GATE_INT16, X86_GP, IDT_ERROR(e),
@@ -183,7 +191,8 @@ static void deliver_protected(struct x86_cpu *c, const struct event *e)
 	sel = (u16)(gate >> 16);
 	rip = (gate & 0xffff) | (size == 4 ? gate >> 32 & 0xffff0000 : 0);
 	cpl = x86_gate_code(c, sel, &desc);
-	X86_RULE(c, v86 && cpl != 0, X86_GP, sel & 0xfffcu, "an interrupt in virtual-8086 mode leads to CPL 0");
+	X86_RULE(c, v86 && cpl != 0, X86_GP, sel & 0xfffcu,
+		 "an interrupt in virtual-8086 mode leads to CPL 0");
 	inner = cpl != c->cpl;
 	if (inner)
 		x86_stack_inner(c, &st, cpl);
@@ -230,7 +239,8 @@ static void deliver_long(struct x86_cpu *c, const struct event *e)
 	void *src = &f, *p;
 	u16 sel;
 
-	X86_RULE(c, e->vector * 16u + 15 > c->idt.limit, X86_GP, IDT_ERROR(e), "a vector is within the IDT");
+	X86_RULE(c, e->vector * 16u + 15 > c->idt.limit, X86_GP, IDT_ERROR(e),
+		 "a vector is within the IDT");
 	x86_sys_read(c, c->idt.base + e->vector * 16u, gate, 16);
 	type = gate[0] >> 40 & 0x1f;
 	X86_RULE(c, (type & ~(u8)1) != GATE_INT32, X86_GP, IDT_ERROR(e),
@@ -246,13 +256,15 @@ static void deliver_long(struct x86_cpu *c, const struct event *e)
 		x86_stack_here(c, &st, true);
 	if (ist) {
 		x86_tss_read(c, 36 + (ist - 1) * 8u, &st.sp, 8);
-		X86_RULE(c, !x86_canonical(c, st.sp), X86_SS_FAULT, 0, "an IST entry of the TSS is canonical");
+		X86_RULE(c, !x86_canonical(c, st.sp), X86_SS_FAULT, 0,
+			 "an IST entry of the TSS is canonical");
 		if (cpl != c->cpl) {
 			x86_null_seg(&st.ss, cpl, cpl);
 			st.cpl = cpl;
 		}
 	}
-	X86_RULE(c, !x86_canonical(c, rip), X86_GP, 0, "an interrupt handler's address is canonical");
+	X86_RULE(c, !x86_canonical(c, rip), X86_GP, 0,
+		 "an interrupt handler's address is canonical");
 	f = (struct long_frame){
 		.error = e->error,
 		.rip = e->rip,
@@ -282,13 +294,16 @@ static void deliver_long(struct x86_cpu *c, const struct event *e)
 	x86_seg_changed(c);
 }
 
-/* Faults that restart their instruction are pushed with RF set, so that its breakpoint does not hit twice. */
+/* Faults that restart their instruction are pushed with RF set, so that its breakpoint does not hit
+ * twice. */
 static bool fault_class(const struct event *e)
 {
-	return e->type == X86_EV_HWEXC && e->vector != X86_DB && e->vector != X86_DF && e->vector != X86_MC;
+	return e->type == X86_EV_HWEXC && e->vector != X86_DB && e->vector != X86_DF &&
+	       e->vector != X86_MC;
 }
 
-void x86_deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool has_error, u32 error, u64 next_rip)
+void x86_deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool has_error, u32 error,
+		 u64 next_rip)
 {
 	struct event e = {
 		.type = type,

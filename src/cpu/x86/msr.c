@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * The MSRs that belong to the CPU itself: one table of rows, sorted by number, and the time-stamp counter.
+ * The MSRs that belong to the CPU itself: one table of rows, sorted by number, and the time-stamp
+ * counter.
  *
- * Engine file. MSRs without a row (APIC, paravirtual clocks, ...) are the machine's. What the VMM reads and writes
- * (host_initiated) is not bound by the guest's CPUID, so that the order in which it restores state does not matter.
- * Source: SDM vol. 4; APM vol. 2 appendix A.
+ * Engine file. MSRs without a row (APIC, paravirtual clocks, ...) are the machine's. What the VMM
+ * reads and writes (host_initiated) is not bound by the guest's CPUID, so that the order in which
+ * it restores state does not matter. Source: SDM vol. 4; APM vol. 2 appendix A.
  */
 #include "cpu/x86/msr.h"
 #include "base/log.h"
@@ -15,11 +16,11 @@
 #include <errno.h>
 
 enum {
-	G_R = BIT(0),	  /* the guest reads it */
-	G_W = BIT(1),	  /* the guest writes it */
+	G_R = BIT(0),	   /* the guest reads it */
+	G_W = BIT(1),	   /* the guest writes it */
 	G_IGNORE = BIT(2), /* the guest's writes are dropped */
-	H_W = BIT(3),	  /* the VMM writes it (it reads all) */
-	SAVE = BIT(4),	  /* in KVM_GET_MSR_INDEX_LIST */
+	H_W = BIT(3),	   /* the VMM writes it (it reads all) */
+	SAVE = BIT(4),	   /* in KVM_GET_MSR_INDEX_LIST */
 	RW = G_R | G_W | H_W,
 };
 
@@ -27,7 +28,8 @@ struct row {
 	u32 msr, count;
 	const char *name;
 	u16 field;   /* offset in struct x86_cpu of the first one's u64; 0: get() or a constant */
-	u16 feature; /* offset + 1 in struct x86_features of what must be offered to the guest; 0: nothing */
+	u16 feature; /* offset + 1 in struct x86_features of what must be offered to the guest; 0:
+			nothing */
 	u16 flags;
 	u64 constant;
 	bool (*exists)(const struct x86_cpu *c, u32 msr, bool host);
@@ -123,7 +125,8 @@ static bool not_amd(const struct x86_cpu *c, u32 msr, bool host)
 
 static bool feat_ctl_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
 {
-	u64 bits = FEAT_CTL_LOCKED | (c->feat->vmx ? FEAT_CTL_VMX : 0) | (c->msr.mcg_cap & MCG_LMCE_P ? FEAT_CTL_LMCE : 0);
+	u64 bits = FEAT_CTL_LOCKED | (c->feat->vmx ? FEAT_CTL_VMX : 0) |
+		   (c->msr.mcg_cap & MCG_LMCE_P ? FEAT_CTL_LMCE : 0);
 
 	if (!host && (c->msr.feature_control & FEAT_CTL_LOCKED))
 		return false;
@@ -186,15 +189,18 @@ static bool bank_exists(const struct x86_cpu *c, u32 msr, bool host)
 }
 
 /*
- * CTL is all or nothing, but old kernels leave out bit 10 or bit 0 on purpose. STATUS is only cleared by guests, unless AMD's
- * HWCR says that they test their handlers.
+ * CTL is all or nothing, but old kernels leave out bit 10 or bit 0 on purpose. STATUS is only
+ * cleared by guests, unless AMD's HWCR says that they test their handlers.
  */
 static bool bank_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
 {
 	switch (msr & 3) {
-	case 0: return !v || (v | BIT64(10) | BIT64(0)) == ~0ull;
-	case 1: return !v || host || (c->feat->amd && (c->msr.hwcr & HWCR_MCSTATUSWREN));
-	default: return true;
+	case 0:
+		return !v || (v | BIT64(10) | BIT64(0)) == ~0ull;
+	case 1:
+		return !v || host || (c->feat->amd && (c->msr.hwcr & HWCR_MCSTATUSWREN));
+	default:
+		return true;
 	}
 }
 
@@ -279,84 +285,104 @@ static bool de_cfg_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
 
 /* ---- the table ---- */
 
-#define FIELD(f)	 .field = offsetof(struct x86_cpu, f)
-#define M(f)		 FIELD(msr.f)
-#define OFFERED(f)	 .feature = offsetof(struct x86_features, f) + 1
-#define READS_ZERO(m, n) { m, 1, n, .flags = G_R }
-#define IGNORED(m, n)	 { m, 1, n, .flags = G_R | G_IGNORE }
+#define FIELD(f)   .field = offsetof(struct x86_cpu, f)
+#define M(f)	   FIELD(msr.f)
+#define OFFERED(f) .feature = offsetof(struct x86_features, f) + 1
+#define READS_ZERO(m, n)                                                                           \
+	{                                                                                          \
+		m, 1, n, .flags = G_R                                                              \
+	}
+#define IGNORED(m, n)                                                                              \
+	{                                                                                          \
+		m, 1, n, .flags = G_R | G_IGNORE                                                   \
+	}
 
 static const struct row rows[] = {
-	{ 0x00000010, 1, "TSC", .flags = RW | SAVE, .get = tsc_get, .set = tsc_set },
+	{0x00000010, 1, "TSC", .flags = RW | SAVE, .get = tsc_get, .set = tsc_set},
 	READS_ZERO(0x00000017, "PLATFORM_ID"),
 	READS_ZERO(0x0000002a, "EBL_CR_POWERON"),
 	/* bus ratio 1, so that nobody divides by zero */
-	{ 0x0000002c, 1, "EBC_FREQUENCY_ID", .flags = G_R, .constant = BIT64(24) },
-	{ 0x00000034, 1, "SMI_COUNT", M(smi_count), .flags = G_R | H_W | SAVE },
-	{ 0x0000003a, 1, "FEATURE_CONTROL", M(feature_control), .flags = RW | SAVE, .exists = not_amd, .valid = feat_ctl_valid },
-	{ 0x0000003b, 1, "TSC_ADJUST", M(tsc_adjust), OFFERED(tsc_adjust), .flags = RW | SAVE, .set = tsc_adjust_set },
-	{ 0x00000048, 1, "SPEC_CTRL", M(spec_ctrl), OFFERED(ibrs), .flags = RW | SAVE, .valid = spec_ctrl_valid },
-	{ 0x00000049, 1, "PRED_CMD", OFFERED(ibpb), .flags = G_IGNORE | H_W, .valid = bit0 },
-	{ 0x00000079, 1, "BIOS_UPDT_TRIG", .flags = G_IGNORE },
-	{ 0x0000008b, 1, "BIOS_SIGN_ID", M(ucode_rev), .flags = G_R | G_IGNORE | H_W | SAVE },
-	{ 0x0000009e, 1, "SMBASE", M(smbase), .flags = H_W | SAVE, .exists = host_only },
-	{ 0x000000c1, 2, "PERFCTR", .flags = G_R | G_IGNORE },
-	{ 0x000000cd, 1, "FSB_FREQ", .flags = G_R, .constant = 3 },
-	{ 0x000000ce, 1, "PLATFORM_INFO", M(platform_info), .flags = G_R | H_W | SAVE, .valid = platform_info_valid },
+	{0x0000002c, 1, "EBC_FREQUENCY_ID", .flags = G_R, .constant = BIT64(24)},
+	{0x00000034, 1, "SMI_COUNT", M(smi_count), .flags = G_R | H_W | SAVE},
+	{0x0000003a, 1, "FEATURE_CONTROL", M(feature_control), .flags = RW | SAVE,
+	 .exists = not_amd, .valid = feat_ctl_valid},
+	{0x0000003b, 1, "TSC_ADJUST", M(tsc_adjust), OFFERED(tsc_adjust), .flags = RW | SAVE,
+	 .set = tsc_adjust_set},
+	{0x00000048, 1, "SPEC_CTRL", M(spec_ctrl), OFFERED(ibrs), .flags = RW | SAVE,
+	 .valid = spec_ctrl_valid},
+	{0x00000049, 1, "PRED_CMD", OFFERED(ibpb), .flags = G_IGNORE | H_W, .valid = bit0},
+	{0x00000079, 1, "BIOS_UPDT_TRIG", .flags = G_IGNORE},
+	{0x0000008b, 1, "BIOS_SIGN_ID", M(ucode_rev), .flags = G_R | G_IGNORE | H_W | SAVE},
+	{0x0000009e, 1, "SMBASE", M(smbase), .flags = H_W | SAVE, .exists = host_only},
+	{0x000000c1, 2, "PERFCTR", .flags = G_R | G_IGNORE},
+	{0x000000cd, 1, "FSB_FREQ", .flags = G_R, .constant = 3},
+	{0x000000ce, 1, "PLATFORM_INFO", M(platform_info), .flags = G_R | H_W | SAVE,
+	 .valid = platform_info_valid},
 	/* write-combining, fixed ranges, 8 variable ranges */
-	{ 0x000000fe, 1, "MTRRCAP", .flags = G_R, .constant = 0x508 },
-	{ 0x0000010a, 1, "ARCH_CAPABILITIES", M(arch_capabilities), OFFERED(arch_caps), .flags = G_R | H_W | SAVE },
-	{ 0x0000010b, 1, "FLUSH_CMD", OFFERED(flush_l1d), .flags = G_IGNORE, .valid = bit0 },
-	{ 0x00000140, 1, "MISC_FEATURES_ENABLES", M(misc_features), .flags = RW | SAVE, .valid = misc_features_valid },
-	{ 0x00000174, 1, "SYSENTER_CS", M(sysenter_cs), .flags = RW | SAVE },
-	{ 0x00000175, 1, "SYSENTER_ESP", M(sysenter_esp), .flags = RW | SAVE, .valid = canonical_on_intel },
-	{ 0x00000176, 1, "SYSENTER_EIP", M(sysenter_eip), .flags = RW | SAVE, .valid = canonical_on_intel },
-	{ 0x00000179, 1, "MCG_CAP", M(mcg_cap), .flags = G_R },
-	{ 0x0000017a, 1, "MCG_STATUS", M(mcg_status), .flags = RW | SAVE },
-	{ 0x0000017b, 1, "MCG_CTL", M(mcg_ctl), .flags = RW | SAVE, .exists = mcg_ctl_exists, .valid = mcg_ctl_valid },
-	{ 0x00000186, 2, "EVNTSEL", .flags = G_R | G_IGNORE },
+	{0x000000fe, 1, "MTRRCAP", .flags = G_R, .constant = 0x508},
+	{0x0000010a, 1, "ARCH_CAPABILITIES", M(arch_capabilities), OFFERED(arch_caps),
+	 .flags = G_R | H_W | SAVE},
+	{0x0000010b, 1, "FLUSH_CMD", OFFERED(flush_l1d), .flags = G_IGNORE, .valid = bit0},
+	{0x00000140, 1, "MISC_FEATURES_ENABLES", M(misc_features), .flags = RW | SAVE,
+	 .valid = misc_features_valid},
+	{0x00000174, 1, "SYSENTER_CS", M(sysenter_cs), .flags = RW | SAVE},
+	{0x00000175, 1, "SYSENTER_ESP", M(sysenter_esp), .flags = RW | SAVE,
+	 .valid = canonical_on_intel},
+	{0x00000176, 1, "SYSENTER_EIP", M(sysenter_eip), .flags = RW | SAVE,
+	 .valid = canonical_on_intel},
+	{0x00000179, 1, "MCG_CAP", M(mcg_cap), .flags = G_R},
+	{0x0000017a, 1, "MCG_STATUS", M(mcg_status), .flags = RW | SAVE},
+	{0x0000017b, 1, "MCG_CTL", M(mcg_ctl), .flags = RW | SAVE, .exists = mcg_ctl_exists,
+	 .valid = mcg_ctl_valid},
+	{0x00000186, 2, "EVNTSEL", .flags = G_R | G_IGNORE},
 	READS_ZERO(0x00000199, "PERF_CTL"),
-	{ 0x000001a0, 1, "MISC_ENABLE", M(misc_enable), .flags = RW | SAVE },
-	{ 0x000001d9, 1, "DEBUGCTL", M(debugctl), .flags = RW, .valid = debugctl_valid },
-	{ 0x000001db, 4, "LASTBRANCH", .flags = G_R },
-	{ 0x000001fc, 1, "POWER_CTL", M(power_ctl), .flags = RW | SAVE },
-	{ 0x00000200, 16, "MTRR_VAR", M(mtrr_var), .flags = RW, .valid = mtrr_var_valid },
-	{ 0x00000250, 1, "MTRR_FIX64K_00000", M(mtrr_fix[0]), .flags = RW, .valid = mtrr_fix_valid },
-	{ 0x00000258, 2, "MTRR_FIX16K", M(mtrr_fix[1]), .flags = RW, .valid = mtrr_fix_valid },
-	{ 0x00000268, 8, "MTRR_FIX4K", M(mtrr_fix[3]), .flags = RW, .valid = mtrr_fix_valid },
-	{ 0x00000277, 1, "PAT", M(pat), .flags = RW | SAVE, .valid = pat_valid },
-	{ 0x000002ff, 1, "MTRR_DEF_TYPE", M(mtrr_def_type), .flags = RW, .valid = mtrr_def_valid },
-	{ MSR_MC0_CTL, 32 * 4, "MC", M(mc_banks), .flags = RW, .exists = bank_exists, .valid = bank_valid },
+	{0x000001a0, 1, "MISC_ENABLE", M(misc_enable), .flags = RW | SAVE},
+	{0x000001d9, 1, "DEBUGCTL", M(debugctl), .flags = RW, .valid = debugctl_valid},
+	{0x000001db, 4, "LASTBRANCH", .flags = G_R},
+	{0x000001fc, 1, "POWER_CTL", M(power_ctl), .flags = RW | SAVE},
+	{0x00000200, 16, "MTRR_VAR", M(mtrr_var), .flags = RW, .valid = mtrr_var_valid},
+	{0x00000250, 1, "MTRR_FIX64K_00000", M(mtrr_fix[0]), .flags = RW, .valid = mtrr_fix_valid},
+	{0x00000258, 2, "MTRR_FIX16K", M(mtrr_fix[1]), .flags = RW, .valid = mtrr_fix_valid},
+	{0x00000268, 8, "MTRR_FIX4K", M(mtrr_fix[3]), .flags = RW, .valid = mtrr_fix_valid},
+	{0x00000277, 1, "PAT", M(pat), .flags = RW | SAVE, .valid = pat_valid},
+	{0x000002ff, 1, "MTRR_DEF_TYPE", M(mtrr_def_type), .flags = RW, .valid = mtrr_def_valid},
+	{MSR_MC0_CTL, 32 * 4, "MC", M(mc_banks), .flags = RW, .exists = bank_exists,
+	 .valid = bank_valid},
 	READS_ZERO(0x00000606, "RAPL_POWER_UNIT"),
 	READS_ZERO(0x00000611, "PKG_ENERGY_STATUS"),
 	READS_ZERO(0x00000619, "DRAM_ENERGY_STATUS"),
 	READS_ZERO(0x00000639, "PP0_ENERGY_STATUS"),
 	READS_ZERO(0x00000641, "PP1_ENERGY_STATUS"),
-	{ 0x00000da0, 1, "XSS", M(xss), OFFERED(xsaves), .flags = RW, .valid = xss_valid },
-	{ 0xc0000080, 1, "EFER", FIELD(efer), .flags = RW, .valid = efer_valid, .set = efer_set },
-	{ 0xc0000081, 1, "STAR", M(star), .flags = RW | SAVE },
-	{ 0xc0000082, 1, "LSTAR", M(lstar), .flags = RW | SAVE, .valid = canonical },
-	{ 0xc0000083, 1, "CSTAR", M(cstar), .flags = RW | SAVE, .valid = canonical },
-	{ 0xc0000084, 1, "FMASK", M(fmask), .flags = RW | SAVE, .valid = low32 },
-	{ 0xc0000100, 1, "FS_BASE", FIELD(seg[X86_FS].base), .flags = RW, .valid = canonical },
-	{ 0xc0000101, 1, "GS_BASE", FIELD(seg[X86_GS].base), .flags = RW, .valid = canonical },
-	{ 0xc0000102, 1, "KERNEL_GS_BASE", M(kernel_gs_base), .flags = RW | SAVE, .valid = canonical },
-	{ 0xc0000103, 1, "TSC_AUX", M(tsc_aux), .flags = RW | SAVE, .exists = tsc_aux_exists, .valid = low32 },
-	{ 0xc0010000, 8, "K7_PERF", .flags = G_R | G_IGNORE },
-	{ 0xc0010010, 1, "SYSCFG", M(syscfg), .flags = G_R | G_IGNORE | H_W },
-	{ 0xc0010015, 1, "HWCR", M(hwcr), .flags = RW, .valid = hwcr_valid, .set = hwcr_set },
+	{0x00000da0, 1, "XSS", M(xss), OFFERED(xsaves), .flags = RW, .valid = xss_valid},
+	{0xc0000080, 1, "EFER", FIELD(efer), .flags = RW, .valid = efer_valid, .set = efer_set},
+	{0xc0000081, 1, "STAR", M(star), .flags = RW | SAVE},
+	{0xc0000082, 1, "LSTAR", M(lstar), .flags = RW | SAVE, .valid = canonical},
+	{0xc0000083, 1, "CSTAR", M(cstar), .flags = RW | SAVE, .valid = canonical},
+	{0xc0000084, 1, "FMASK", M(fmask), .flags = RW | SAVE, .valid = low32},
+	{0xc0000100, 1, "FS_BASE", FIELD(seg[X86_FS].base), .flags = RW, .valid = canonical},
+	{0xc0000101, 1, "GS_BASE", FIELD(seg[X86_GS].base), .flags = RW, .valid = canonical},
+	{0xc0000102, 1, "KERNEL_GS_BASE", M(kernel_gs_base), .flags = RW | SAVE,
+	 .valid = canonical},
+	{0xc0000103, 1, "TSC_AUX", M(tsc_aux), .flags = RW | SAVE, .exists = tsc_aux_exists,
+	 .valid = low32},
+	{0xc0010000, 8, "K7_PERF", .flags = G_R | G_IGNORE},
+	{0xc0010010, 1, "SYSCFG", M(syscfg), .flags = G_R | G_IGNORE | H_W},
+	{0xc0010015, 1, "HWCR", M(hwcr), .flags = RW, .valid = hwcr_valid, .set = hwcr_set},
 	IGNORED(0xc001001f, "NB_CFG"),
 	IGNORED(0xc0010020, "PATCH_LOADER"),
-	{ 0xc0010055, 1, "INT_PENDING_MSG", M(int_pending), .flags = G_R | H_W },
-	{ 0xc0010058, 1, "MMIO_CONF_BASE", .flags = G_R | G_IGNORE, .valid = zero },
+	{0xc0010055, 1, "INT_PENDING_MSG", M(int_pending), .flags = G_R | H_W},
+	{0xc0010058, 1, "MMIO_CONF_BASE", .flags = G_R | G_IGNORE, .valid = zero},
 	READS_ZERO(0xc0010112, "TSEG_ADDR"),
 	READS_ZERO(0xc0010113, "TSEG_MASK"),
-	{ 0xc0010117, 1, "VM_HSAVE_PA", M(vm_hsave), .flags = RW | SAVE },
-	{ 0xc001011f, 1, "VIRT_SPEC_CTRL", M(virt_spec_ctrl), OFFERED(virt_ssbd), .flags = RW | SAVE, .valid = virt_spec_ctrl_valid },
-	{ 0xc0010140, 1, "OSVW_ID_LENGTH", M(osvw_len), OFFERED(osvw), .flags = G_R | H_W },
-	{ 0xc0010141, 1, "OSVW_STATUS", M(osvw_status), OFFERED(osvw), .flags = G_R | H_W },
+	{0xc0010117, 1, "VM_HSAVE_PA", M(vm_hsave), .flags = RW | SAVE},
+	{0xc001011f, 1, "VIRT_SPEC_CTRL", M(virt_spec_ctrl), OFFERED(virt_ssbd), .flags = RW | SAVE,
+	 .valid = virt_spec_ctrl_valid},
+	{0xc0010140, 1, "OSVW_ID_LENGTH", M(osvw_len), OFFERED(osvw), .flags = G_R | H_W},
+	{0xc0010141, 1, "OSVW_STATUS", M(osvw_status), OFFERED(osvw), .flags = G_R | H_W},
 	IGNORED(0xc0011022, "DC_CFG"),
 	IGNORED(0xc0011023, "TW_CFG"),
-	{ 0xc0011029, 1, "DE_CFG", OFFERED(amd), .flags = G_R | G_IGNORE | H_W, .constant = DE_CFG_LFENCE_SERIALIZE, .valid = de_cfg_valid },
+	{0xc0011029, 1, "DE_CFG", OFFERED(amd), .flags = G_R | G_IGNORE | H_W,
+	 .constant = DE_CFG_LFENCE_SERIALIZE, .valid = de_cfg_valid},
 	IGNORED(0xc001102a, "BU_CFG2"),
 	IGNORED(0xc001102c, "EX_CFG"),
 };
@@ -442,8 +468,8 @@ static void __noreturn refuse(struct x86_cpu *c, const char *what, u32 msr, u64 
 
 	if (unlikely(AV_LOG_DEBUG <= av_log_limit)) {
 		x86_door(c);
-		av_debug("vcpu %u: %s %#x (%s) value %#llx refused", c->index, what, msr, r ? r->name : "unknown",
-			 (unsigned long long)value);
+		av_debug("vcpu %u: %s %#x (%s) value %#llx refused", c->index, what, msr,
+			 r ? r->name : "unknown", (unsigned long long)value);
 	}
 	x86_gp(c, 0);
 }

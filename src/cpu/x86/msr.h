@@ -9,13 +9,16 @@
 
 /* Recomputed by x86_set_cpuid(). Every field is a plain yes or no from the guest's CPUID. */
 struct x86_features {
-	bool amd; /* vendor AuthenticAMD or HygonGenuine: SYSCALL in compatibility mode, SYSENTER limits, ... */
-	bool lm, nx, pse, pae, pge, pse36, pat, pcid, invpcid, smep, smap, umip, pku, la57, gbpages, fsgsbase, xsave, xsaves;
-	bool rdtscp, rdpid, syscall, sep, mce, vme, de, tsc, tsc_deadline, x2apic, mtrr, ffxsr, osxsave_ok, mwait, ibrs, ssbd, arch_caps, tsc_adjust, vmx, svm, smx;
+	bool amd; /* vendor AuthenticAMD or HygonGenuine: SYSCALL in compatibility mode, SYSENTER
+		     limits, ... */
+	bool lm, nx, pse, pae, pge, pse36, pat, pcid, invpcid, smep, smap, umip, pku, la57, gbpages,
+		fsgsbase, xsave, xsaves;
+	bool rdtscp, rdpid, syscall, sep, mce, vme, de, tsc, tsc_deadline, x2apic, mtrr, ffxsr,
+		osxsave_ok, mwait, ibrs, ssbd, arch_caps, tsc_adjust, vmx, svm, smx;
 	bool ibpb, flush_l1d, xgetbv1, xsavec, clzero, osvw, virt_ssbd;
-	u64 cr4_mask;	 /* CR4 bits the guest may set */
-	u64 efer_mask;	 /* EFER bits the guest may set */
-	u64 xcr0_mask;	 /* XCR0 bits the guest may set */
+	u64 cr4_mask;  /* CR4 bits the guest may set */
+	u64 efer_mask; /* EFER bits the guest may set */
+	u64 xcr0_mask; /* XCR0 bits the guest may set */
 	u64 xss_mask;
 };
 
@@ -28,7 +31,8 @@ bool x86_xcr0_valid(const struct x86_cpu *c, u64 v);
 /* cr.c: may the guest's EFER be written so? LMA apart, which follows from CR0.PG and LME. */
 bool x86_efer_valid(const struct x86_cpu *c, u64 v);
 
-/* MOV to CRn with all checks and side effects (also LMSW, CLTS). Raises. Host-initiated changes go through x86_state_changed(). */
+/* MOV to CRn with all checks and side effects (also LMSW, CLTS). Raises. Host-initiated changes go
+ * through x86_state_changed(). */
 void x86_set_cr0(struct x86_cpu *c, u64 v);
 void x86_set_cr3(struct x86_cpu *c, u64 v);
 void x86_set_cr4(struct x86_cpu *c, u64 v);

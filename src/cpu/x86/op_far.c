@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * Segment register loads, far transfers, software interrupts, IRET, and the fast system call instructions.
+ * Segment register loads, far transfers, software interrupts, IRET, and the fast system call
+ * instructions.
  *
- * Engine file. Knows descriptors through seg.h and the IDT through x86_deliver(). Source: SDM vol. 2, the instructions'
- * own pages; APM vol. 3 where AMD differs.
+ * Engine file. Knows descriptors through seg.h and the IDT through x86_deliver(). Source: SDM vol.
+ * 2, the instructions' own pages; APM vol. 3 where AMD differs.
  */
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
 #include "cpu/x86/seg.h"
 
-#define OP(name)	  static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)
-#define TYPE_CODE	  BIT(3)
-#define TYPE_CONFORMING	  BIT(2)
-#define TYPE_WRITABLE	  BIT(1)
-#define DESC_ATTR(desc)	  ((u32)((desc) >> 40) & 0xf0ffu)
-#define GUESTDBG_SW_BP	  BIT(16)
+#define OP(name)	static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)
+#define TYPE_CODE	BIT(3)
+#define TYPE_CONFORMING BIT(2)
+#define TYPE_WRITABLE	BIT(1)
+#define DESC_ATTR(desc) ((u32)((desc) >> 40) & 0xf0ffu)
+#define GUESTDBG_SW_BP	BIT(16)
 
 /* ---- segment registers as operands; the register's number is in i->cond ---- */
 
@@ -26,7 +27,8 @@ static void shadow_ss(struct x86_cpu *c, u64 next)
 		x86_request(c, X86_REQ_EVENT);
 }
 
-/* After a segment load: the instruction stream goes on, but handlers that follow may look at new flat bits. */
+/* After a segment load: the instruction stream goes on, but handlers that follow may look at new
+ * flat bits. */
 static const struct x86_insn *loaded(struct x86_cpu *c, const struct x86_insn *i, u8 seg)
 {
 	if (seg == X86_SS)
@@ -81,9 +83,9 @@ OP(op_load_far)
 	u64 la = x86_mem(c, i, i->opsize + 2u, false), off;
 	u16 sel;
 
-	off = i->opsize == 8 ? x86_ld64(c, i->seg, la) :
-	      i->opsize == 4 ? x86_ld32(c, i->seg, la) :
-			       x86_ld16(c, i->seg, la);
+	off = i->opsize == 8   ? x86_ld64(c, i->seg, la)
+	      : i->opsize == 4 ? x86_ld32(c, i->seg, la)
+			       : x86_ld16(c, i->seg, la);
 	sel = x86_ld16(c, i->seg, la + i->opsize);
 	x86_load_seg(c, i->cond, sel);
 	x86_set_reg(c, i->reg[0], i->opsize, off);
@@ -92,7 +94,8 @@ OP(op_load_far)
 
 static bool sreg(const ZydisDecodedOperand *o, struct x86_insn *i)
 {
-	if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_SEGMENT)
+	if (o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_SEGMENT)
 		return false;
 	i->cond = (u8)ZydisRegisterGetId(o->reg.value);
 	return true;
@@ -130,8 +133,9 @@ static bool bind_load_far(const struct x86_decoded *d, struct x86_insn *i)
 		u16 mnemonic;
 		u8 seg;
 	} regs[] = {
-		{ ZYDIS_MNEMONIC_LDS, X86_DS }, { ZYDIS_MNEMONIC_LES, X86_ES }, { ZYDIS_MNEMONIC_LFS, X86_FS },
-		{ ZYDIS_MNEMONIC_LGS, X86_GS }, { ZYDIS_MNEMONIC_LSS, X86_SS },
+		{ZYDIS_MNEMONIC_LDS, X86_DS}, {ZYDIS_MNEMONIC_LES, X86_ES},
+		{ZYDIS_MNEMONIC_LFS, X86_FS}, {ZYDIS_MNEMONIC_LGS, X86_GS},
+		{ZYDIS_MNEMONIC_LSS, X86_SS},
 	};
 
 	for (u32 n = 0; n < ARRAY_SIZE(regs); n++)
@@ -147,15 +151,18 @@ static bool bind_load_far(const struct x86_decoded *d, struct x86_insn *i)
 static void check_entry(struct x86_cpu *c, const struct x86_seg *cs, u64 rip)
 {
 	if ((c->efer & X86_EFER_LMA) && (cs->attr & X86_SEG_L))
-		X86_RULE(c, !x86_canonical(c, rip), X86_GP, 0, "a far transfer's target is canonical");
+		X86_RULE(c, !x86_canonical(c, rip), X86_GP, 0,
+			 "a far transfer's target is canonical");
 	else
-		X86_RULE(c, rip > cs->limit, X86_GP, 0, "a far transfer's target is within the segment");
+		X86_RULE(c, rip > cs->limit, X86_GP, 0,
+			 "a far transfer's target is within the segment");
 }
 
 static void check_code_size(struct x86_cpu *c, u32 attr, u32 err)
 {
 	if (c->efer & X86_EFER_LMA)
-		X86_RULE(c, (attr & X86_SEG_L) && (attr & X86_SEG_DB), X86_GP, err, "a code segment has L or D set, not both");
+		X86_RULE(c, (attr & X86_SEG_L) && (attr & X86_SEG_DB), X86_GP, err,
+			 "a code segment has L or D set, not both");
 }
 
 static void commit_cs(struct x86_cpu *c, const struct x86_seg *cs, u64 rip)
@@ -165,11 +172,13 @@ static void commit_cs(struct x86_cpu *c, const struct x86_seg *cs, u64 rip)
 	x86_seg_changed(c);
 }
 
-static const struct x86_insn *far_real(struct x86_cpu *c, const struct x86_insn *i, u16 sel, u64 off, bool call)
+static const struct x86_insn *far_real(struct x86_cpu *c, const struct x86_insn *i, u16 sel,
+				       u64 off, bool call)
 {
 	struct x86_stack st;
 
-	X86_RULE(c, off > c->seg[X86_CS].limit, X86_GP, 0, "a far transfer's target is within the segment");
+	X86_RULE(c, off > c->seg[X86_CS].limit, X86_GP, 0,
+		 "a far transfer's target is within the segment");
 	if (call) {
 		x86_stack_here(c, &st, false);
 		x86_stack_push(c, &st, c->seg[X86_CS].sel, i->opsize);
@@ -182,14 +191,16 @@ static const struct x86_insn *far_real(struct x86_cpu *c, const struct x86_insn 
 	return NULL;
 }
 
-static const struct x86_insn *far_code(struct x86_cpu *c, const struct x86_insn *i, u16 sel, u64 off, u64 desc, bool call)
+static const struct x86_insn *far_code(struct x86_cpu *c, const struct x86_insn *i, u16 sel,
+				       u64 off, u64 desc, bool call)
 {
 	u32 attr = DESC_ATTR(desc), err = sel & 0xfffcu;
 	struct x86_stack st;
 	struct x86_seg cs;
 
 	if (attr & TYPE_CONFORMING)
-		X86_RULE(c, X86_SEG_DPL(attr) > c->cpl, X86_GP, err, "a far transfer never leads to less privilege");
+		X86_RULE(c, X86_SEG_DPL(attr) > c->cpl, X86_GP, err,
+			 "a far transfer never leads to less privilege");
 	else
 		X86_RULE(c, (sel & 3) > c->cpl || X86_SEG_DPL(attr) != c->cpl, X86_GP, err,
 			 "a far transfer without a gate stays at its privilege level");
@@ -219,7 +230,8 @@ static void copy_parameters(struct x86_cpu *c, struct x86_stack *st, u32 count, 
 		x86_stack_push(c, st, x86_peek(c, (s32)(count * size), size), size);
 }
 
-static const struct x86_insn *far_gate(struct x86_cpu *c, const struct x86_insn *i, u16 gate_sel, u64 gate, bool call)
+static const struct x86_insn *far_gate(struct x86_cpu *c, const struct x86_insn *i, u16 gate_sel,
+				       u64 gate, bool call)
 {
 	bool lma = c->efer & X86_EFER_LMA;
 	u32 gerr = gate_sel & 0xfffcu;
@@ -229,13 +241,14 @@ static const struct x86_insn *far_gate(struct x86_cpu *c, const struct x86_insn 
 	struct x86_stack st;
 	struct x86_seg cs;
 
-	X86_RULE(c, (gate >> 45 & 3) < MAX(c->cpl, gate_sel & 3), X86_GP, gerr, "a call gate has DPL at least CPL and RPL");
+	X86_RULE(c, (gate >> 45 & 3) < MAX(c->cpl, gate_sel & 3), X86_GP, gerr,
+		 "a call gate has DPL at least CPL and RPL");
 	X86_RULE(c, !(gate >> 47 & 1), X86_NP, gerr, "a call gate is present");
 	if (size >= 4)
 		off |= gate >> 32 & 0xffff0000;
 	if (lma) {
-		X86_RULE(c, !x86_read_desc(c, (u16)(gate_sel + 8), &high) || (high >> 40 & 0x1f), X86_GP, gerr,
-			 "the upper half of a 64-bit call gate has type 0");
+		X86_RULE(c, !x86_read_desc(c, (u16)(gate_sel + 8), &high) || (high >> 40 & 0x1f),
+			 X86_GP, gerr, "the upper half of a 64-bit call gate has type 0");
 		off |= high << 32;
 	}
 	cpl = x86_gate_code(c, sel, &desc);
@@ -265,7 +278,8 @@ static const struct x86_insn *far_gate(struct x86_cpu *c, const struct x86_insn 
 	return NULL;
 }
 
-static const struct x86_insn *far_to(struct x86_cpu *c, const struct x86_insn *i, u16 sel, u64 off, bool call)
+static const struct x86_insn *far_to(struct x86_cpu *c, const struct x86_insn *i, u16 sel, u64 off,
+				     bool call)
 {
 	u32 err = sel & 0xfffcu, type;
 	u64 desc;
@@ -273,12 +287,14 @@ static const struct x86_insn *far_to(struct x86_cpu *c, const struct x86_insn *i
 	if (!x86_protected(c))
 		return far_real(c, i, sel, off, call);
 	X86_RULE(c, !err, X86_GP, 0, "a far transfer's selector is not null");
-	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err, "a far transfer's selector is within its table");
+	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err,
+		 "a far transfer's selector is within its table");
 	type = desc >> 40 & 0x1f;
 	if ((type & 0x18) == 0x18)
 		return far_code(c, i, sel, off, desc, call);
 	if (c->efer & X86_EFER_LMA) {
-		X86_RULE(c, type != SYS_GATE32, X86_GP, err, "a far transfer in long mode leads to code or a 64-bit call gate");
+		X86_RULE(c, type != SYS_GATE32, X86_GP, err,
+			 "a far transfer in long mode leads to code or a 64-bit call gate");
 		return far_gate(c, i, sel, desc, call);
 	}
 	switch (type) {
@@ -304,9 +320,9 @@ static u64 far_pointer(struct x86_cpu *c, const struct x86_insn *i, u16 *sel)
 		return i->opsize == 2 ? (u16)i->imm : (u32)i->imm;
 	}
 	la = x86_mem(c, i, i->opsize + 2u, false);
-	off = i->opsize == 8 ? x86_ld64(c, i->seg, la) :
-	      i->opsize == 4 ? x86_ld32(c, i->seg, la) :
-			       x86_ld16(c, i->seg, la);
+	off = i->opsize == 8   ? x86_ld64(c, i->seg, la)
+	      : i->opsize == 4 ? x86_ld32(c, i->seg, la)
+			       : x86_ld16(c, i->seg, la);
 	*sel = x86_ld16(c, i->seg, la + i->opsize);
 	return off;
 }
@@ -343,13 +359,15 @@ static void check_return_code(struct x86_cpu *c, struct landing *l, u16 sel)
 
 	l->cpl = sel & 3;
 	X86_RULE(c, !err, X86_GP, 0, "the CS returned to is not null");
-	X86_RULE(c, !x86_read_desc(c, sel, &l->desc), X86_GP, err, "the CS returned to is within its table");
+	X86_RULE(c, !x86_read_desc(c, sel, &l->desc), X86_GP, err,
+		 "the CS returned to is within its table");
 	attr = DESC_ATTR(l->desc);
 	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE)) != (X86_SEG_S | TYPE_CODE), X86_GP, err,
 		 "the CS returned to is a code segment");
 	X86_RULE(c, l->cpl < c->cpl, X86_GP, err, "a return never leads to more privilege");
-	X86_RULE(c, attr & TYPE_CONFORMING ? X86_SEG_DPL(attr) > l->cpl : X86_SEG_DPL(attr) != l->cpl, X86_GP, err,
-		 "the DPL of the CS returned to fits its RPL");
+	X86_RULE(c,
+		 attr & TYPE_CONFORMING ? X86_SEG_DPL(attr) > l->cpl : X86_SEG_DPL(attr) != l->cpl,
+		 X86_GP, err, "the DPL of the CS returned to fits its RPL");
 	check_code_size(c, attr, err);
 	X86_RULE(c, !(attr & X86_SEG_P), X86_NP, err, "the CS returned to is present");
 	x86_desc_to_seg(&l->cs, sel, l->desc);
@@ -362,17 +380,19 @@ static void check_return_stack(struct x86_cpu *c, struct landing *l, u16 sel)
 	u32 attr, err = sel & 0xfffcu;
 
 	if (!err) {
-		X86_RULE(c, !l->code64 || l->cpl == 3, X86_GP, 0, "the SS returned to is null only for 64-bit code below CPL 3");
+		X86_RULE(c, !l->code64 || l->cpl == 3, X86_GP, 0,
+			 "the SS returned to is null only for 64-bit code below CPL 3");
 		x86_null_seg(&l->ss, sel, l->cpl);
 		l->ss_desc = ~0ull;
 		return;
 	}
-	X86_RULE(c, !x86_read_desc(c, sel, &l->ss_desc), X86_GP, err, "the SS returned to is within its table");
+	X86_RULE(c, !x86_read_desc(c, sel, &l->ss_desc), X86_GP, err,
+		 "the SS returned to is within its table");
 	attr = DESC_ATTR(l->ss_desc);
 	X86_RULE(c, (sel & 3) != l->cpl || X86_SEG_DPL(attr) != l->cpl, X86_GP, err,
 		 "the SS returned to has RPL and DPL of the new level");
-	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) != (X86_SEG_S | TYPE_WRITABLE), X86_GP, err,
-		 "the SS returned to is writable data");
+	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) != (X86_SEG_S | TYPE_WRITABLE),
+		 X86_GP, err, "the SS returned to is writable data");
 	X86_RULE(c, !(attr & X86_SEG_P), X86_SS_FAULT, err, "the SS returned to is present");
 	x86_desc_to_seg(&l->ss, sel, l->ss_desc);
 }
@@ -398,7 +418,8 @@ static void land(struct x86_cpu *c, struct landing *l)
 
 			if (n == X86_CS || n == X86_SS || (a & X86_SEG_UNUSABLE))
 				continue;
-			if ((a & (TYPE_CODE | TYPE_CONFORMING)) != (TYPE_CODE | TYPE_CONFORMING) && X86_SEG_DPL(a) < l->cpl)
+			if ((a & (TYPE_CODE | TYPE_CONFORMING)) != (TYPE_CODE | TYPE_CONFORMING) &&
+			    X86_SEG_DPL(a) < l->cpl)
 				x86_null_seg(&c->seg[n], 0, 0);
 		}
 	c->rip = l->rip;
@@ -408,12 +429,13 @@ static void land(struct x86_cpu *c, struct landing *l)
 
 OP(op_ret_far)
 {
-	struct landing l = { .rip = x86_peek(c, 0, i->opsize) };
+	struct landing l = {.rip = x86_peek(c, 0, i->opsize)};
 	u16 sel = (u16)x86_peek(c, i->opsize, i->opsize);
 	u32 more = 2u * i->opsize + (u16)i->imm;
 
 	if (!x86_protected(c)) {
-		X86_RULE(c, l.rip > c->seg[X86_CS].limit, X86_GP, 0, "a far return's target is within the segment");
+		X86_RULE(c, l.rip > c->seg[X86_CS].limit, X86_GP, 0,
+			 "a far return's target is within the segment");
 		x86_set_sp(c, c->gpr[X86_RSP] + more);
 		x86_load_seg_real(c, X86_CS, sel);
 		c->rip = l.rip;
@@ -479,7 +501,8 @@ static const struct x86_insn *iret_real(struct x86_cpu *c, const struct x86_insn
 	u32 mask;
 
 	if (v86)
-		X86_RULE(c, (c->rflags & X86_FLAG_IOPL) != X86_FLAG_IOPL, X86_GP, 0, "IRET in virtual-8086 mode needs IOPL 3");
+		X86_RULE(c, (c->rflags & X86_FLAG_IOPL) != X86_FLAG_IOPL, X86_GP, 0,
+			 "IRET in virtual-8086 mode needs IOPL 3");
 	X86_RULE(c, rip > c->seg[X86_CS].limit, X86_GP, 0, "IRET's target is within the segment");
 	x86_set_sp(c, c->gpr[X86_RSP] + 3u * i->opsize);
 	x86_load_seg_real(c, X86_CS, sel);
@@ -496,7 +519,7 @@ static const struct x86_insn *iret_real(struct x86_cpu *c, const struct x86_insn
 
 static const struct x86_insn *iret_to_v86(struct x86_cpu *c, u64 rip, u16 cs, u64 flags)
 {
-	static const u8 order[] = { X86_SS, X86_ES, X86_DS, X86_FS, X86_GS };
+	static const u8 order[] = {X86_SS, X86_ES, X86_DS, X86_FS, X86_GS};
 	u64 sp = x86_peek(c, 12, 4);
 	u16 sel[X86_NR_SREGS];
 
@@ -520,7 +543,7 @@ static const struct x86_insn *iret_to_v86(struct x86_cpu *c, u64 rip, u16 cs, u6
 
 const struct x86_insn *x86_iret(struct x86_cpu *c, const struct x86_insn *i)
 {
-	struct landing l = { 0 };
+	struct landing l = {0};
 	bool lma = c->efer & X86_EFER_LMA;
 	u64 frame[5], flags;
 	const u64 *p;
@@ -631,8 +654,10 @@ const struct x86_insn *x86_op_syscall(struct x86_cpu *c, const struct x86_insn *
 	u32 old = c->rflags;
 	u64 flags;
 
-	X86_RULE(c, !(c->efer & X86_EFER_SCE) || !x86_protected(c), X86_UD, 0, "SYSCALL is enabled, in protected mode");
-	X86_RULE(c, !x86_long_mode(c) && !c->feat->amd, X86_UD, 0, "SYSCALL is of 64-bit mode only on Intel");
+	X86_RULE(c, !(c->efer & X86_EFER_SCE) || !x86_protected(c), X86_UD, 0,
+		 "SYSCALL is enabled, in protected mode");
+	X86_RULE(c, !x86_long_mode(c) && !c->feat->amd, X86_UD, 0,
+		 "SYSCALL is of 64-bit mode only on Intel");
 	if (lma) {
 		flags = x86_rflags(c) & ~(u64)X86_FLAG_RF;
 		c->gpr[X86_RCX] = x86_next_rip(c, i);
@@ -656,11 +681,14 @@ OP(op_sysret)
 	u32 old = c->rflags;
 	u64 rip = code64 ? c->gpr[X86_RCX] : (u32)c->gpr[X86_RCX];
 
-	X86_RULE(c, !(c->efer & X86_EFER_SCE) || !x86_protected(c), X86_UD, 0, "SYSRET is enabled, in protected mode");
-	X86_RULE(c, !x86_long_mode(c) && !c->feat->amd, X86_UD, 0, "SYSRET is of 64-bit mode only on Intel");
+	X86_RULE(c, !(c->efer & X86_EFER_SCE) || !x86_protected(c), X86_UD, 0,
+		 "SYSRET is enabled, in protected mode");
+	X86_RULE(c, !x86_long_mode(c) && !c->feat->amd, X86_UD, 0,
+		 "SYSRET is of 64-bit mode only on Intel");
 	X86_RULE(c, c->cpl, X86_GP, 0, "SYSRET needs CPL 0");
 	/* AMD finds out at the first fetch, at CPL 3. */
-	X86_RULE(c, code64 && !c->feat->amd && !x86_canonical(c, rip), X86_GP, 0, "SYSRET's target is canonical");
+	X86_RULE(c, code64 && !c->feat->amd && !x86_canonical(c, rip), X86_GP, 0,
+		 "SYSRET's target is canonical");
 	if (x86_long_mode(c))
 		x86_set_rflags(c, (c->gpr[X86_R11] & ~(u64)(X86_FLAG_VM | X86_FLAG_RF)));
 	else
@@ -678,7 +706,8 @@ OP(op_sysenter)
 	u32 old = c->rflags;
 
 	X86_RULE(c, lma && c->feat->amd, X86_UD, 0, "SYSENTER is not of long mode on AMD");
-	X86_RULE(c, !(c->cr0 & X86_CR0_PE) || !(sel & 0xfffcu), X86_GP, 0, "SYSENTER needs protected mode and a CS");
+	X86_RULE(c, !(c->cr0 & X86_CR0_PE) || !(sel & 0xfffcu), X86_GP, 0,
+		 "SYSENTER needs protected mode and a CS");
 	c->rflags &= ~(X86_FLAG_VM | X86_FLAG_IF | X86_FLAG_RF);
 	c->gpr[X86_RSP] = lma ? c->msr.sysenter_esp : (u32)c->msr.sysenter_esp;
 	c->rip = lma ? c->msr.sysenter_eip : (u32)c->msr.sysenter_eip;
@@ -694,7 +723,8 @@ OP(op_sysexit)
 	u64 rip = code64 ? c->gpr[X86_RDX] : (u32)c->gpr[X86_RDX];
 	u64 rsp = code64 ? c->gpr[X86_RCX] : (u32)c->gpr[X86_RCX];
 
-	X86_RULE(c, (c->efer & X86_EFER_LMA) && c->feat->amd, X86_UD, 0, "SYSEXIT is not of long mode on AMD");
+	X86_RULE(c, (c->efer & X86_EFER_LMA) && c->feat->amd, X86_UD, 0,
+		 "SYSEXIT is not of long mode on AMD");
 	X86_RULE(c, !(c->cr0 & X86_CR0_PE) || !(sel & 0xfffcu) || c->cpl, X86_GP, 0,
 		 "SYSEXIT needs protected mode, CPL 0 and a CS");
 	X86_RULE(c, code64 && (!x86_canonical(c, rip) || !x86_canonical(c, rsp)), X86_GP, 0,
@@ -730,31 +760,37 @@ static bool bind_ret(const struct x86_decoded *d, struct x86_insn *i)
 	return is_far(d);
 }
 
-#define ROW(m, f)  { .mnemonic = ZYDIS_MNEMONIC_##m, .fn = (f) }
-#define BIND(m, b) { .mnemonic = ZYDIS_MNEMONIC_##m, .bind = (b) }
+#define ROW(m, f)                                                                                  \
+	{                                                                                          \
+		.mnemonic = ZYDIS_MNEMONIC_##m, .fn = (f)                                          \
+	}
+#define BIND(m, b)                                                                                 \
+	{                                                                                          \
+		.mnemonic = ZYDIS_MNEMONIC_##m, .bind = (b)                                        \
+	}
 
 const struct x86_op_row x86_ops_far[] = {
-	BIND(MOV, bind_mov),	    /* 8c 8e */
-	BIND(PUSH, bind_push),	    /* 06 0e 16 1e, 0f a0 a8 */
-	BIND(POP, bind_pop),	    /* 07 17 1f, 0f a1 a9 */
-	BIND(LDS, bind_load_far),   /* c5 */
-	BIND(LES, bind_load_far),   /* c4 */
-	BIND(LSS, bind_load_far),   /* 0f b2 */
-	BIND(LFS, bind_load_far),   /* 0f b4 */
-	BIND(LGS, bind_load_far),   /* 0f b5 */
-	BIND(JMP, bind_jmp),	    /* ea ff/5 */
-	BIND(CALL, bind_call),	    /* 9a ff/3 */
-	BIND(RET, bind_ret),	    /* ca cb */
-	ROW(IRET, x86_iret),	    /* cf */
+	BIND(MOV, bind_mov),	  /* 8c 8e */
+	BIND(PUSH, bind_push),	  /* 06 0e 16 1e, 0f a0 a8 */
+	BIND(POP, bind_pop),	  /* 07 17 1f, 0f a1 a9 */
+	BIND(LDS, bind_load_far), /* c5 */
+	BIND(LES, bind_load_far), /* c4 */
+	BIND(LSS, bind_load_far), /* 0f b2 */
+	BIND(LFS, bind_load_far), /* 0f b4 */
+	BIND(LGS, bind_load_far), /* 0f b5 */
+	BIND(JMP, bind_jmp),	  /* ea ff/5 */
+	BIND(CALL, bind_call),	  /* 9a ff/3 */
+	BIND(RET, bind_ret),	  /* ca cb */
+	ROW(IRET, x86_iret),	  /* cf */
 	ROW(IRETD, x86_iret),
 	ROW(IRETQ, x86_iret),
-	ROW(INT, op_int),	    /* cd */
-	ROW(INT3, op_int3),	    /* cc */
-	ROW(INTO, op_into),	    /* ce */
-	ROW(INT1, op_int1),	    /* f1 */
+	ROW(INT, op_int),	      /* cd */
+	ROW(INT3, op_int3),	      /* cc */
+	ROW(INTO, op_into),	      /* ce */
+	ROW(INT1, op_int1),	      /* f1 */
 	ROW(SYSCALL, x86_op_syscall), /* 0f 05 */
-	ROW(SYSRET, op_sysret),	    /* 0f 07 */
-	ROW(SYSENTER, op_sysenter), /* 0f 34 */
-	ROW(SYSEXIT, op_sysexit),   /* 0f 35 */
-	{ 0 },
+	ROW(SYSRET, op_sysret),	      /* 0f 07 */
+	ROW(SYSENTER, op_sysenter),   /* 0f 34 */
+	ROW(SYSEXIT, op_sysexit),     /* 0f 35 */
+	{0},
 };

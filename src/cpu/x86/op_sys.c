@@ -1,43 +1,25 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions: control, debug and table registers, MSRs, ports, flags that are more than arithmetic, hints.
+ * System instructions: control and debug registers, MSRs, ports, flags that are more than
+ * arithmetic, waiting.
  *
- * Engine file. Privilege checks and operands are here; what a control register or an MSR means is cr.c's and msr.c's.
- * Source: SDM vol. 2, the instructions' own pages.
+ * Engine file. Privilege checks and operands are here; what a control register or an MSR means is
+ * cr.c's and msr.c's. Source: SDM vol. 2, the instructions' own pages.
  */
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
+#include "cpu/x86/op_sys.h"
 #include "cpu/x86/port.h"
-#include "cpu/x86/seg.h"
 #include "cpu/x86/simd.h"
 
-#define OP(name)	static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)
-#define DESC_ATTR(desc) ((u32)((desc) >> 40) & 0xf0ffu)
-#define TYPE_CODE	BIT(3)
-#define TYPE_CONFORMING BIT(2)
-#define TYPE_WRITABLE	BIT(1)
-#define DR7_GD		BIT(13)
-#define DR6_BD		BIT(13)
-#define KVM_EPERM	1 /* result of a hypercall from user mode, part of KVM's paravirtual ABI */
-
-static void need_cpl0(struct x86_cpu *c)
-{
-	X86_RULE(c, c->cpl, X86_GP, 0, "a privileged instruction needs CPL 0");
-}
-
-static void need_protected(struct x86_cpu *c)
-{
-	X86_RULE(c, !x86_protected(c), X86_UD, 0, "the instruction is of protected mode only");
-}
+#define OP(name)  static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)
+#define DR7_GD	  BIT(13)
+#define DR6_BD	  BIT(13)
+#define KVM_EPERM 1 /* result of a hypercall from user mode, part of KVM's paravirtual ABI */
 
 static void need_long(struct x86_cpu *c)
 {
 	X86_RULE(c, !x86_long_mode(c), X86_UD, 0, "the instruction is of 64-bit mode only");
-}
-
-static void need_umip_off(struct x86_cpu *c)
-{
-	X86_RULE(c, (c->cr4 & X86_CR4_UMIP) && c->cpl, X86_GP, 0, "CR4.UMIP hides system registers from user mode");
 }
 
 /* After a change that later instructions were not predecoded or looked up for. */
@@ -58,27 +40,6 @@ static u64 edx_eax(const struct x86_cpu *c)
 	return (u32)c->gpr[X86_RAX] | c->gpr[X86_RDX] << 32;
 }
 
-static void set_zf(struct x86_cpu *c, bool zf)
-{
-	c->aflags = (u16)((c->aflags & ~X86_AF_ZF) | (zf ? X86_AF_ZF : 0));
-}
-
-/* A 16-bit operand that is a register (the n-th) or memory. */
-static u16 load16(struct x86_cpu *c, const struct x86_insn *i, u32 n)
-{
-	return i->flags & X86_I_MEM ? x86_ld16(c, i->seg, x86_mem(c, i, 2, false)) : X86_REG(c, i->reg[n], u16);
-}
-
-/* SLDT, STR, SMSW: 16 bits to memory, the operand size to a register. */
-static const struct x86_insn *store16(struct x86_cpu *c, const struct x86_insn *i, u64 v)
-{
-	if (i->flags & X86_I_MEM)
-		x86_st16(c, i->seg, x86_mem(c, i, 2, true), (u16)v);
-	else
-		x86_set_reg(c, i->reg[0], i->opsize, v);
-	return x86_next(i);
-}
-
 /* ---- control and debug registers; the register's number is in i->cond ---- */
 
 OP(op_mov_from_cr)
@@ -87,10 +48,18 @@ OP(op_mov_from_cr)
 
 	need_cpl0(c);
 	switch (i->cond) {
-	case 0: v = c->cr0; break;
-	case 2: v = c->cr2; break;
-	case 3: v = c->cr3; break;
-	case 4: v = c->cr4; break;
+	case 0:
+		v = c->cr0;
+		break;
+	case 2:
+		v = c->cr2;
+		break;
+	case 3:
+		v = c->cr3;
+		break;
+	case 4:
+		v = c->cr4;
+		break;
 	default:
 		x86_door(c);
 		v = c->ops->cr8(c->m);
@@ -125,11 +94,20 @@ OP(op_mov_to_cr)
 
 	need_cpl0(c);
 	switch (i->cond) {
-	case 0: x86_set_cr0(c, v); break;
-	case 2: c->cr2 = v; break;
-	case 3: x86_set_cr3(c, v); break;
-	case 4: x86_set_cr4(c, v); break;
-	default: return write_cr8(c, i, v);
+	case 0:
+		x86_set_cr0(c, v);
+		break;
+	case 2:
+		c->cr2 = v;
+		break;
+	case 3:
+		x86_set_cr3(c, v);
+		break;
+	case 4:
+		x86_set_cr4(c, v);
+		break;
+	default:
+		return write_cr8(c, i, v);
 	}
 	return resume(c, next);
 }
@@ -152,7 +130,10 @@ OP(op_mov_from_dr)
 {
 	u8 n = check_dr(c, i);
 
-	x86_set_reg(c, i->reg[0], x86_long_mode(c) ? 8 : 4, n == 7 ? c->dr7 : n == 6 ? c->dr6 : c->dr[n & 3]);
+	x86_set_reg(c, i->reg[0], x86_long_mode(c) ? 8 : 4,
+		    n == 7   ? c->dr7
+		    : n == 6 ? c->dr6
+			     : c->dr[n & 3]);
 	return x86_next(i);
 }
 
@@ -221,7 +202,8 @@ OP(op_xgetbv)
 	u32 n = (u32)c->gpr[X86_RCX];
 
 	X86_RULE(c, !(c->cr4 & X86_CR4_OSXSAVE), X86_UD, 0, "XGETBV needs CR4.OSXSAVE");
-	X86_RULE(c, n > 1 || (n == 1 && !c->feat->xgetbv1), X86_GP, 0, "XGETBV knows XCR0 and, if offered, XINUSE");
+	X86_RULE(c, n > 1 || (n == 1 && !c->feat->xgetbv1), X86_GP, 0,
+		 "XGETBV knows XCR0 and, if offered, XINUSE");
 	set_edx_eax(c, n ? c->xcr0 & x86_simd_xinuse(c) : c->xcr0);
 	return x86_next(i);
 }
@@ -233,234 +215,6 @@ OP(op_xsetbv)
 	X86_RULE(c, (u32)c->gpr[X86_RCX] || !x86_xcr0_valid(c, edx_eax(c)), X86_GP, 0,
 		 "XSETBV sets XCR0 to a combination that CPUID offers");
 	c->xcr0 = edx_eax(c);
-	return x86_next(i);
-}
-
-/* ---- table registers ---- */
-
-static struct x86_dtable load_table(struct x86_cpu *c, const struct x86_insn *i)
-{
-	bool wide = x86_long_mode(c);
-	struct x86_dtable t;
-	u64 la;
-
-	need_cpl0(c);
-	la = x86_mem(c, i, wide ? 10 : 6, false);
-	t.limit = x86_ld16(c, i->seg, la);
-	t.base = wide ? x86_ld64(c, i->seg, la + 2) : x86_ld32(c, i->seg, la + 2);
-	if (wide)
-		X86_RULE(c, !x86_canonical(c, t.base), X86_GP, 0, "a descriptor table's base is canonical");
-	else if (i->opsize == 2)
-		t.base &= 0xffffff;
-	return t;
-}
-
-static const struct x86_insn *store_table(struct x86_cpu *c, const struct x86_insn *i, const struct x86_dtable *t)
-{
-	u32 size = x86_long_mode(c) ? 10 : 6;
-	u8 image[10];
-
-	need_umip_off(c);
-	x86_copy(image, &t->limit, 2);
-	x86_copy(image + 2, &t->base, 8);
-	x86_write_slow(c, i->seg, x86_mem(c, i, size, true), image, size);
-	return x86_next(i);
-}
-
-OP(op_lgdt)
-{
-	c->gdt = load_table(c, i);
-	return x86_next(i);
-}
-
-OP(op_lidt)
-{
-	c->idt = load_table(c, i);
-	return x86_next(i);
-}
-
-OP(op_sgdt)
-{
-	return store_table(c, i, &c->gdt);
-}
-
-OP(op_sidt)
-{
-	return store_table(c, i, &c->idt);
-}
-
-/* LDT and TSS descriptors: 16 bytes in long mode. Checks all but the type and presence. */
-static u64 system_desc(struct x86_cpu *c, u16 sel, struct x86_seg *s)
-{
-	u32 err = sel & 0xfffcu;
-	u64 desc, high;
-
-	X86_RULE(c, sel & 4, X86_GP, err, "LDT and TSS descriptors are in the GDT");
-	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err, "an LDT or TSS selector is within the GDT");
-	x86_desc_to_seg(s, sel, desc);
-	if (c->efer & X86_EFER_LMA) {
-		X86_RULE(c, !x86_read_desc(c, (u16)(sel + 8), &high) || (high >> 40 & 0x1f), X86_GP, err,
-			 "the upper half of a system descriptor has type 0");
-		s->base |= high << 32;
-		X86_RULE(c, !x86_canonical(c, s->base), X86_GP, err, "an LDT's or TSS's base is canonical");
-	}
-	return desc;
-}
-
-OP(op_lldt)
-{
-	struct x86_seg s;
-	u16 sel;
-
-	need_protected(c);
-	need_cpl0(c);
-	sel = load16(c, i, 0);
-	if (!(sel & 0xfffcu)) {
-		x86_null_seg(&c->seg[X86_LDTR], sel, 0);
-		return x86_next(i);
-	}
-	system_desc(c, sel, &s);
-	X86_RULE(c, (s.attr & (X86_SEG_S | X86_SEG_TYPE)) != 2, X86_GP, sel & 0xfffcu, "LLDT loads an LDT");
-	X86_RULE(c, !(s.attr & X86_SEG_P), X86_NP, sel & 0xfffcu, "an LDT is present");
-	c->seg[X86_LDTR] = s;
-	return x86_next(i);
-}
-
-OP(op_ltr)
-{
-	struct x86_seg s;
-	u32 type;
-	u16 sel;
-	u8 busy;
-	u64 desc;
-
-	need_protected(c);
-	need_cpl0(c);
-	sel = load16(c, i, 0);
-	X86_RULE(c, !(sel & 0xfffcu), X86_GP, 0, "TR is not null");
-	desc = system_desc(c, sel, &s);
-	type = s.attr & (X86_SEG_S | X86_SEG_TYPE);
-	X86_RULE(c, type != 9 && (type != 1 || (c->efer & X86_EFER_LMA)), X86_GP, sel & 0xfffcu,
-		 "LTR loads an available TSS");
-	X86_RULE(c, !(s.attr & X86_SEG_P), X86_NP, sel & 0xfffcu, "a TSS is present");
-	busy = (u8)(desc >> 40) | 2;
-	x86_sys_write(c, c->gdt.base + (sel & 0xfff8u) + 5, &busy, 1);
-	s.attr |= 2;
-	c->seg[X86_TR] = s;
-	return x86_next(i);
-}
-
-OP(op_sldt)
-{
-	need_protected(c);
-	need_umip_off(c);
-	return store16(c, i, c->seg[X86_LDTR].sel);
-}
-
-OP(op_str)
-{
-	need_protected(c);
-	need_umip_off(c);
-	return store16(c, i, c->seg[X86_TR].sel);
-}
-
-/* ---- questions about descriptors ---- */
-
-/* System types that LAR and LSL answer for. */
-#define LAR_LEGACY (BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(11) | BIT(12))
-#define LAR_LONG   (BIT(2) | BIT(9) | BIT(11) | BIT(12))
-#define LSL_LEGACY (BIT(1) | BIT(2) | BIT(3) | BIT(9) | BIT(11))
-#define LSL_LONG   (BIT(2) | BIT(9) | BIT(11))
-
-/* Is the descriptor visible at CPL and RPL? system: which system types count. */
-static bool desc_visible(struct x86_cpu *c, u16 sel, u32 system, u64 *desc)
-{
-	u32 attr;
-
-	if (!(sel & 0xfffcu) || !x86_read_desc(c, sel, desc))
-		return false;
-	attr = DESC_ATTR(*desc);
-	if (!(attr & X86_SEG_S) && !(system >> (attr & X86_SEG_TYPE) & 1))
-		return false;
-	if ((attr & X86_SEG_S) && (attr & TYPE_CODE) && (attr & TYPE_CONFORMING))
-		return true;
-	return X86_SEG_DPL(attr) >= MAX(c->cpl, sel & 3);
-}
-
-OP(op_lar)
-{
-	u64 desc;
-	bool ok;
-
-	need_protected(c);
-	ok = desc_visible(c, load16(c, i, 1), c->efer & X86_EFER_LMA ? LAR_LONG : LAR_LEGACY, &desc);
-	set_zf(c, ok);
-	if (ok)
-		x86_set_reg(c, i->reg[0], i->opsize, desc >> 32 & 0xf0ff00);
-	return x86_next(i);
-}
-
-OP(op_lsl)
-{
-	struct x86_seg s;
-	u64 desc;
-	bool ok;
-
-	need_protected(c);
-	ok = desc_visible(c, load16(c, i, 1), c->efer & X86_EFER_LMA ? LSL_LONG : LSL_LEGACY, &desc);
-	set_zf(c, ok);
-	if (ok) {
-		x86_desc_to_seg(&s, 0, desc);
-		x86_set_reg(c, i->reg[0], i->opsize, s.limit);
-	}
-	return x86_next(i);
-}
-
-OP(op_verr)
-{
-	u64 desc;
-
-	need_protected(c);
-	set_zf(c, desc_visible(c, load16(c, i, 0), 0, &desc) &&
-			  (DESC_ATTR(desc) & (TYPE_CODE | TYPE_WRITABLE)) != TYPE_CODE);
-	return x86_next(i);
-}
-
-OP(op_verw)
-{
-	u64 desc;
-
-	need_protected(c);
-	set_zf(c, desc_visible(c, load16(c, i, 0), 0, &desc) &&
-			  (DESC_ATTR(desc) & (TYPE_CODE | TYPE_WRITABLE)) == TYPE_WRITABLE);
-	return x86_next(i);
-}
-
-OP(op_arpl)
-{
-	bool mem = i->flags & X86_I_MEM;
-	u16 dst, rpl;
-	u64 la = 0;
-
-	need_protected(c);
-	if (mem) {
-		la = x86_mem(c, i, 2, true);
-		x86_probe(c, i->seg, la, 2, true);
-		dst = x86_ld16(c, i->seg, la);
-	} else {
-		dst = X86_REG(c, i->reg[0], u16);
-	}
-	rpl = X86_REG(c, i->reg[mem ? 0 : 1], u16) & 3;
-	if ((dst & 3) < rpl) {
-		dst = (u16)((dst & ~3u) | rpl);
-		if (mem)
-			x86_st16(c, i->seg, la, dst);
-		else
-			X86_REG(c, i->reg[0], u16) = dst;
-		set_zf(c, true);
-	} else {
-		set_zf(c, false);
-	}
 	return x86_next(i);
 }
 
@@ -483,7 +237,8 @@ enum { INVPCID_ADDRESS, INVPCID_SINGLE, INVPCID_ALL_GLOBAL, INVPCID_ALL };
 
 OP(op_invpcid)
 {
-	u64 type = x86_get_reg(c, i->reg[0], x86_long_mode(c) ? 8 : 4), next = x86_next_rip(c, i), la, desc[2];
+	u64 type = x86_get_reg(c, i->reg[0], x86_long_mode(c) ? 8 : 4), next = x86_next_rip(c, i),
+	    la, desc[2];
 	u16 current = c->cr4 & X86_CR4_PCIDE ? c->cr3 & 0xfff : 0;
 
 	X86_RULE(c, !c->feat->invpcid, X86_UD, 0, "INVPCID is offered by CPUID");
@@ -494,9 +249,11 @@ OP(op_invpcid)
 	desc[1] = x86_ld64(c, i->seg, la + 8);
 	X86_RULE(c, desc[0] >> 12, X86_GP, 0, "INVPCID's descriptor has zeros above the PCID");
 	if (type <= INVPCID_SINGLE)
-		X86_RULE(c, !(c->cr4 & X86_CR4_PCIDE) && desc[0], X86_GP, 0, "without CR4.PCIDE the only PCID is 0");
+		X86_RULE(c, !(c->cr4 & X86_CR4_PCIDE) && desc[0], X86_GP, 0,
+			 "without CR4.PCIDE the only PCID is 0");
 	if (type == INVPCID_ADDRESS)
-		X86_RULE(c, !x86_canonical(c, desc[1]), X86_GP, 0, "INVPCID's address is canonical");
+		X86_RULE(c, !x86_canonical(c, desc[1]), X86_GP, 0,
+			 "INVPCID's address is canonical");
 	/* Only the current PCID has translations here. */
 	if (type == INVPCID_ADDRESS && desc[0] == current)
 		x86_tlb_flush_page(c, desc[1]);
@@ -568,7 +325,8 @@ static u8 iopl(const struct x86_cpu *c)
 static void need_v86_iopl(struct x86_cpu *c)
 {
 	if (c->rflags & X86_FLAG_VM)
-		X86_RULE(c, iopl(c) != 3, X86_GP, 0, "PUSHF and POPF in virtual-8086 mode need IOPL 3");
+		X86_RULE(c, iopl(c) != 3, X86_GP, 0,
+			 "PUSHF and POPF in virtual-8086 mode need IOPL 3");
 }
 
 OP(op_pushf)
@@ -680,8 +438,8 @@ OP(op_cpuid)
 {
 	u32 out[4];
 
-	X86_RULE(c, (c->msr.misc_features & MISC_FEATURES_CPUID_FAULT) && c->cpl && !c->smm, X86_GP, 0,
-		 "CPUID faulting is on");
+	X86_RULE(c, (c->msr.misc_features & MISC_FEATURES_CPUID_FAULT) && c->cpl && !c->smm, X86_GP,
+		 0, "CPUID faulting is on");
 	x86_door(c);
 	x86_cpuid(c, (u32)c->gpr[X86_RAX], (u32)c->gpr[X86_RCX], out);
 	c->gpr[X86_RAX] = out[0];
@@ -693,7 +451,8 @@ OP(op_cpuid)
 
 static void need_tsc(struct x86_cpu *c)
 {
-	X86_RULE(c, (c->cr4 & X86_CR4_TSD) && c->cpl, X86_GP, 0, "CR4.TSD hides the TSC from user mode");
+	X86_RULE(c, (c->cr4 & X86_CR4_TSD) && c->cpl, X86_GP, 0,
+		 "CR4.TSD hides the TSC from user mode");
 }
 
 OP(op_rdtsc)
@@ -809,7 +568,8 @@ OP(op_rdpkru)
 OP(op_wrpkru)
 {
 	X86_RULE(c, !(c->cr4 & X86_CR4_PKE), X86_UD, 0, "WRPKRU needs CR4.PKE");
-	X86_RULE(c, (u32)c->gpr[X86_RCX] || (u32)c->gpr[X86_RDX], X86_GP, 0, "WRPKRU needs ECX and EDX 0");
+	X86_RULE(c, (u32)c->gpr[X86_RCX] || (u32)c->gpr[X86_RDX], X86_GP, 0,
+		 "WRPKRU needs ECX and EDX 0");
 	c->pkru = (u32)c->gpr[X86_RAX];
 	x86_tlb_flush_user(c);
 	return x86_next(i);
@@ -828,7 +588,8 @@ OP(op_hlt)
 
 static void need_mwait(struct x86_cpu *c)
 {
-	X86_RULE(c, !c->feat->mwait || c->cpl, X86_UD, 0, "MONITOR and MWAIT are offered by CPUID, at CPL 0");
+	X86_RULE(c, !c->feat->mwait || c->cpl, X86_UD, 0,
+		 "MONITOR and MWAIT are offered by CPUID, at CPL 0");
 }
 
 OP(op_monitor)
@@ -862,58 +623,123 @@ OP(op_hypercall)
 
 /* ---- the table ---- */
 
-#define ROW(m, f)  { .mnemonic = ZYDIS_MNEMONIC_##m, .fn = (f) }
-#define BIND(m, b) { .mnemonic = ZYDIS_MNEMONIC_##m, .bind = (b) }
+#define ROW(m, f)                                                                                  \
+	{                                                                                          \
+		.mnemonic = ZYDIS_MNEMONIC_##m, .fn = (f)                                          \
+	}
+#define BIND(m, b)                                                                                 \
+	{                                                                                          \
+		.mnemonic = ZYDIS_MNEMONIC_##m, .bind = (b)                                        \
+	}
 /* Exists in the decoder, but no CPUID of ours offers it. */
 #define NOT_OFFERED(m) ROW(m, x86_op_ud)
 
 const struct x86_op_row x86_ops_sys[] = {
-	BIND(MOV, bind_mov), /* 0f 20-23 */
-	BIND(IN, bind_port), /* e4 e5 ec ed */
+	BIND(MOV, bind_mov),  /* 0f 20-23 */
+	BIND(IN, bind_port),  /* e4 e5 ec ed */
 	BIND(OUT, bind_port), /* e6 e7 ee ef */
-	ROW(CLI, op_cli), /* fa */
-	ROW(STI, op_sti), /* fb */
-	ROW(PUSHF, op_pushf), ROW(PUSHFD, op_pushf), ROW(PUSHFQ, op_pushf), /* 9c */
-	ROW(POPF, op_popf), ROW(POPFD, op_popf), ROW(POPFQ, op_popf), /* 9d */
-	ROW(HLT, op_hlt), /* f4 */
-	ROW(STAC, op_stac), ROW(CLAC, op_clac), /* 0f 01 ca-cb */
+	ROW(CLI, op_cli),     /* fa */
+	ROW(STI, op_sti),     /* fb */
+	ROW(PUSHF, op_pushf),
+	ROW(PUSHFD, op_pushf),
+	ROW(PUSHFQ, op_pushf), /* 9c */
+	ROW(POPF, op_popf),
+	ROW(POPFD, op_popf),
+	ROW(POPFQ, op_popf), /* 9d */
+	ROW(HLT, op_hlt),    /* f4 */
+	ROW(STAC, op_stac),
+	ROW(CLAC, op_clac),	/* 0f 01 ca-cb */
 	ROW(SWAPGS, op_swapgs), /* 0f 01 f8 */
-	ROW(RDTSC, op_rdtsc), /* 0f 31 */
+	ROW(RDTSC, op_rdtsc),	/* 0f 31 */
 	ROW(RDTSCP, op_rdtscp), /* 0f 01 f9 */
-	ROW(RDPID, op_rdpid), /* f3 0f c7 /7 */
-	ROW(RDPMC, op_rdpmc), /* 0f 33 */
-	ROW(RDMSR, op_rdmsr), ROW(WRMSR, op_wrmsr), /* 0f 30, 32 */
+	ROW(RDPID, op_rdpid),	/* f3 0f c7 /7 */
+	ROW(RDPMC, op_rdpmc),	/* 0f 33 */
+	ROW(RDMSR, op_rdmsr),
+	ROW(WRMSR, op_wrmsr), /* 0f 30, 32 */
 	ROW(CPUID, op_cpuid), /* 0f a2 */
 	ROW(PAUSE, op_pause), /* f3 90 */
-	ROW(LFENCE, op_lfence), ROW(MFENCE, op_mfence), ROW(SFENCE, op_sfence), /* 0f ae /5-7 */
-	ROW(CLFLUSH, op_clflush), ROW(CLFLUSHOPT, op_clflush), ROW(CLWB, op_clflush),
-	ROW(CLZERO, op_clzero), /* 0f 01 fc */
-	ROW(INVLPG, op_invlpg), /* 0f 01 /7 */
+	ROW(LFENCE, op_lfence),
+	ROW(MFENCE, op_mfence),
+	ROW(SFENCE, op_sfence), /* 0f ae /5-7 */
+	ROW(CLFLUSH, op_clflush),
+	ROW(CLFLUSHOPT, op_clflush),
+	ROW(CLWB, op_clflush),
+	ROW(CLZERO, op_clzero),	  /* 0f 01 fc */
+	ROW(INVLPG, op_invlpg),	  /* 0f 01 /7 */
 	ROW(INVPCID, op_invpcid), /* 66 0f 38 82 */
-	ROW(INVD, op_wbinvd), ROW(WBINVD, op_wbinvd), /* 0f 08-09 */
-	ROW(RDFSBASE, op_rdfsbase), ROW(RDGSBASE, op_rdgsbase), /* f3 0f ae /0-1 */
-	ROW(WRFSBASE, op_wrfsbase), ROW(WRGSBASE, op_wrgsbase), /* f3 0f ae /2-3 */
-	ROW(RDPKRU, op_rdpkru), ROW(WRPKRU, op_wrpkru), /* 0f 01 ee-ef */
-	ROW(XGETBV, op_xgetbv), ROW(XSETBV, op_xsetbv), /* 0f 01 d0-d1 */
-	ROW(CLTS, op_clts), /* 0f 06 */
-	ROW(LMSW, op_lmsw), ROW(SMSW, op_smsw), /* 0f 01 /6, /4 */
-	ROW(LGDT, op_lgdt), ROW(LIDT, op_lidt), ROW(SGDT, op_sgdt), ROW(SIDT, op_sidt), /* 0f 01 /0-3 */
-	ROW(LLDT, op_lldt), ROW(LTR, op_ltr), ROW(SLDT, op_sldt), ROW(STR, op_str), /* 0f 00 /0-3 */
-	ROW(VERR, op_verr), ROW(VERW, op_verw), /* 0f 00 /4-5 */
-	ROW(LAR, op_lar), ROW(LSL, op_lsl), /* 0f 02-03 */
-	ROW(ARPL, op_arpl), /* 63 outside 64-bit mode */
-	ROW(MONITOR, op_monitor), ROW(MWAIT, op_mwait), /* 0f 01 c8-c9 */
-	ROW(VMCALL, op_hypercall), ROW(VMMCALL, op_hypercall), /* 0f 01 c1, d9 */
-	ROW(RSM, x86_op_rsm), /* 0f aa */
-	NOT_OFFERED(UD0), NOT_OFFERED(UD1), NOT_OFFERED(UD2), /* 0f ff, 0f b9, 0f 0b: by definition */
-	NOT_OFFERED(MONITORX), NOT_OFFERED(MWAITX), NOT_OFFERED(RDPRU), NOT_OFFERED(MCOMMIT), NOT_OFFERED(INVLPGB),
-	NOT_OFFERED(TLBSYNC), NOT_OFFERED(PSMASH), NOT_OFFERED(PVALIDATE), NOT_OFFERED(RMPADJUST), NOT_OFFERED(RMPUPDATE),
-	NOT_OFFERED(UMONITOR), NOT_OFFERED(UMWAIT), NOT_OFFERED(TPAUSE), NOT_OFFERED(PCONFIG), NOT_OFFERED(PTWRITE),
-	NOT_OFFERED(HRESET), NOT_OFFERED(ENQCMD), NOT_OFFERED(ENQCMDS), NOT_OFFERED(LOADIWKEY),
-	NOT_OFFERED(CLUI), NOT_OFFERED(STUI), NOT_OFFERED(TESTUI), NOT_OFFERED(UIRET), NOT_OFFERED(SENDUIPI),
-	NOT_OFFERED(INCSSPD), NOT_OFFERED(INCSSPQ), NOT_OFFERED(SAVEPREVSSP), NOT_OFFERED(RSTORSSP), NOT_OFFERED(SETSSBSY),
-	NOT_OFFERED(CLRSSBSY), NOT_OFFERED(WRSSD), NOT_OFFERED(WRSSQ), NOT_OFFERED(WRUSSD), NOT_OFFERED(WRUSSQ),
-	NOT_OFFERED(XBEGIN), NOT_OFFERED(XEND), NOT_OFFERED(XABORT), NOT_OFFERED(XTEST), NOT_OFFERED(XSUSLDTRK),
+	ROW(INVD, op_wbinvd),
+	ROW(WBINVD, op_wbinvd), /* 0f 08-09 */
+	ROW(RDFSBASE, op_rdfsbase),
+	ROW(RDGSBASE, op_rdgsbase), /* f3 0f ae /0-1 */
+	ROW(WRFSBASE, op_wrfsbase),
+	ROW(WRGSBASE, op_wrgsbase), /* f3 0f ae /2-3 */
+	ROW(RDPKRU, op_rdpkru),
+	ROW(WRPKRU, op_wrpkru), /* 0f 01 ee-ef */
+	ROW(XGETBV, op_xgetbv),
+	ROW(XSETBV, op_xsetbv), /* 0f 01 d0-d1 */
+	ROW(CLTS, op_clts),	/* 0f 06 */
+	ROW(LMSW, op_lmsw),
+	ROW(SMSW, op_smsw), /* 0f 01 /6, /4 */
+	ROW(LGDT, x86_op_lgdt),
+	ROW(LIDT, x86_op_lidt),
+	ROW(SGDT, x86_op_sgdt),
+	ROW(SIDT, x86_op_sidt), /* 0f 01 /0-3 */
+	ROW(LLDT, x86_op_lldt),
+	ROW(LTR, x86_op_ltr),
+	ROW(SLDT, x86_op_sldt),
+	ROW(STR, x86_op_str), /* 0f 00 /0-3 */
+	ROW(VERR, x86_op_verr),
+	ROW(VERW, x86_op_verw), /* 0f 00 /4-5 */
+	ROW(LAR, x86_op_lar),
+	ROW(LSL, x86_op_lsl),	/* 0f 02-03 */
+	ROW(ARPL, x86_op_arpl), /* 63 outside 64-bit mode */
+	ROW(MONITOR, op_monitor),
+	ROW(MWAIT, op_mwait), /* 0f 01 c8-c9 */
+	ROW(VMCALL, op_hypercall),
+	ROW(VMMCALL, op_hypercall), /* 0f 01 c1, d9 */
+	ROW(RSM, x86_op_rsm),	    /* 0f aa */
+	NOT_OFFERED(UD0),
+	NOT_OFFERED(UD1),
+	NOT_OFFERED(UD2), /* 0f ff, 0f b9, 0f 0b: by definition */
+	NOT_OFFERED(MONITORX),
+	NOT_OFFERED(MWAITX),
+	NOT_OFFERED(RDPRU),
+	NOT_OFFERED(MCOMMIT),
+	NOT_OFFERED(INVLPGB),
+	NOT_OFFERED(TLBSYNC),
+	NOT_OFFERED(PSMASH),
+	NOT_OFFERED(PVALIDATE),
+	NOT_OFFERED(RMPADJUST),
+	NOT_OFFERED(RMPUPDATE),
+	NOT_OFFERED(UMONITOR),
+	NOT_OFFERED(UMWAIT),
+	NOT_OFFERED(TPAUSE),
+	NOT_OFFERED(PCONFIG),
+	NOT_OFFERED(PTWRITE),
+	NOT_OFFERED(HRESET),
+	NOT_OFFERED(ENQCMD),
+	NOT_OFFERED(ENQCMDS),
+	NOT_OFFERED(LOADIWKEY),
+	NOT_OFFERED(CLUI),
+	NOT_OFFERED(STUI),
+	NOT_OFFERED(TESTUI),
+	NOT_OFFERED(UIRET),
+	NOT_OFFERED(SENDUIPI),
+	NOT_OFFERED(INCSSPD),
+	NOT_OFFERED(INCSSPQ),
+	NOT_OFFERED(SAVEPREVSSP),
+	NOT_OFFERED(RSTORSSP),
+	NOT_OFFERED(SETSSBSY),
+	NOT_OFFERED(CLRSSBSY),
+	NOT_OFFERED(WRSSD),
+	NOT_OFFERED(WRSSQ),
+	NOT_OFFERED(WRUSSD),
+	NOT_OFFERED(WRUSSQ),
+	NOT_OFFERED(XBEGIN),
+	NOT_OFFERED(XEND),
+	NOT_OFFERED(XABORT),
+	NOT_OFFERED(XTEST),
+	NOT_OFFERED(XSUSLDTRK),
 	NOT_OFFERED(XRESLDTRK),
-	{ 0 },
+	{0},
 };

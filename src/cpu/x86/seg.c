@@ -2,8 +2,9 @@
 /*
  * Segmentation: checks, the stack, descriptors, and everything derived from the segment registers.
  *
- * Engine file. Knows descriptor tables and the TSS only as linear memory; must not know instructions or gates beyond
- * their target segment. Source: SDM vol. 3 "Protected-Mode Memory Management", "Protection".
+ * Engine file. Knows descriptor tables and the TSS only as linear memory; must not know
+ * instructions or gates beyond their target segment. Source: SDM vol. 3 "Protected-Mode Memory
+ * Management", "Protection".
  */
 #include "cpu/x86/seg.h"
 #include "cpu/x86/except.h"
@@ -34,8 +35,8 @@ u64 x86_seg_check(struct x86_cpu *c, u8 seg, u64 ea, u32 size, bool write)
 		X86_RULE(c, s->attr & X86_SEG_UNUSABLE, vector, 0,
 			 "memory is not accessed through a null selector");
 		if (write)
-			X86_RULE(c, (s->attr & (TYPE_CODE | TYPE_WRITABLE)) != TYPE_WRITABLE, X86_GP, 0,
-				 "a segment that is written is writable data");
+			X86_RULE(c, (s->attr & (TYPE_CODE | TYPE_WRITABLE)) != TYPE_WRITABLE,
+				 X86_GP, 0, "a segment that is written is writable data");
 		else
 			X86_RULE(c, (s->attr & (TYPE_CODE | TYPE_WRITABLE)) == TYPE_CODE, X86_GP, 0,
 				 "a code segment that is read is readable");
@@ -48,9 +49,9 @@ u64 x86_seg_check(struct x86_cpu *c, u8 seg, u64 ea, u32 size, bool write)
 
 static u64 load(struct x86_cpu *c, u64 la, u8 size)
 {
-	return size == 8 ? x86_ld64(c, X86_SS, la) :
-	       size == 4 ? x86_ld32(c, X86_SS, la) :
-			   x86_ld16(c, X86_SS, la);
+	return size == 8   ? x86_ld64(c, X86_SS, la)
+	       : size == 4 ? x86_ld32(c, X86_SS, la)
+			   : x86_ld16(c, X86_SS, la);
 }
 
 static void store(struct x86_cpu *c, u64 la, u64 v, u8 size)
@@ -100,7 +101,8 @@ void x86_tss_read(struct x86_cpu *c, u32 off, void *buf, u32 size)
 {
 	const struct x86_seg *tr = &c->seg[X86_TR];
 
-	X86_RULE(c, off + size - 1 > tr->limit, X86_TS, tr->sel & 0xfffcu, "the TSS holds the stack that is asked for");
+	X86_RULE(c, off + size - 1 > tr->limit, X86_TS, tr->sel & 0xfffcu,
+		 "the TSS holds the stack that is asked for");
 	x86_sys_read(c, tr->base + off, buf, size);
 }
 
@@ -114,7 +116,8 @@ void x86_stack_inner(struct x86_cpu *c, struct x86_stack *s, u8 cpl)
 	s->error = 0;
 	if (c->efer & X86_EFER_LMA) {
 		x86_tss_read(c, 4 + cpl * 8u, &s->sp, 8);
-		X86_RULE(c, !x86_canonical(c, s->sp), X86_SS_FAULT, 0, "RSPn of the TSS is canonical");
+		X86_RULE(c, !x86_canonical(c, s->sp), X86_SS_FAULT, 0,
+			 "RSPn of the TSS is canonical");
 		x86_null_seg(&s->ss, cpl, cpl);
 		s->flat = true;
 		s->mask = ~0ull;
@@ -130,12 +133,15 @@ void x86_stack_inner(struct x86_cpu *c, struct x86_stack *s, u8 cpl)
 	}
 	err = sel & 0xfffcu;
 	X86_RULE(c, !err, X86_TS, 0, "SSn of the TSS is not null");
-	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_TS, err, "SSn of the TSS is within its table");
+	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_TS, err,
+		 "SSn of the TSS is within its table");
 	x86_desc_to_seg(&s->ss, sel, desc);
 	X86_RULE(c, (sel & 3) != cpl || X86_SEG_DPL(s->ss.attr) != cpl, X86_TS, err,
 		 "SSn of the TSS has RPL and DPL of the new level");
-	X86_RULE(c, (s->ss.attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) != (X86_SEG_S | TYPE_WRITABLE), X86_TS, err,
-		 "SSn of the TSS is writable data");
+	X86_RULE(c,
+		 (s->ss.attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) !=
+			 (X86_SEG_S | TYPE_WRITABLE),
+		 X86_TS, err, "SSn of the TSS is writable data");
 	X86_RULE(c, !(s->ss.attr & X86_SEG_P), X86_SS_FAULT, err, "SSn of the TSS is present");
 	x86_desc_accessed(c, sel, &desc);
 	x86_desc_to_seg(&s->ss, sel, desc);
@@ -145,12 +151,13 @@ void x86_stack_inner(struct x86_cpu *c, struct x86_stack *s, u8 cpl)
 }
 
 /*
- * Pushes to a stack of another level have that level's rights, which are always the supervisor's: stacks only switch
- * inwards here.
+ * Pushes to a stack of another level have that level's rights, which are always the supervisor's:
+ * stacks only switch inwards here.
  */
 void x86_stack_push(struct x86_cpu *c, struct x86_stack *s, u64 v, u8 size)
 {
-	u64 sp = s->mask == 0xffff ? (s->sp & ~0xffffull) | ((s->sp - size) & 0xffff) : (s->sp - size) & s->mask;
+	u64 sp = s->mask == 0xffff ? (s->sp & ~0xffffull) | ((s->sp - size) & 0xffff)
+				   : (s->sp - size) & s->mask;
 	u64 la = sp;
 
 	if (!s->flat) {
@@ -226,7 +233,8 @@ void x86_desc_to_seg(struct x86_seg *s, u16 sel, u64 desc)
 
 void x86_null_seg(struct x86_seg *s, u16 sel, u8 dpl)
 {
-	*s = (struct x86_seg){ .sel = sel, .limit = 0xffffffff, .attr = X86_SEG_UNUSABLE | (u32)dpl << 5 };
+	*s = (struct x86_seg){
+		.sel = sel, .limit = 0xffffffff, .attr = X86_SEG_UNUSABLE | (u32)dpl << 5};
 }
 
 u8 x86_gate_code(struct x86_cpu *c, u16 sel, u64 *desc)
@@ -234,11 +242,13 @@ u8 x86_gate_code(struct x86_cpu *c, u16 sel, u64 *desc)
 	u32 attr, err = sel & 0xfffcu;
 
 	X86_RULE(c, !err, X86_GP, 0, "a gate's code selector is not null");
-	X86_RULE(c, !x86_read_desc(c, sel, desc), X86_GP, err, "a gate's code selector is within its table");
+	X86_RULE(c, !x86_read_desc(c, sel, desc), X86_GP, err,
+		 "a gate's code selector is within its table");
 	attr = DESC_ATTR(*desc);
 	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE)) != (X86_SEG_S | TYPE_CODE), X86_GP, err,
 		 "a gate leads to a code segment");
-	X86_RULE(c, X86_SEG_DPL(attr) > c->cpl, X86_GP, err, "a gate never leads to less privilege");
+	X86_RULE(c, X86_SEG_DPL(attr) > c->cpl, X86_GP, err,
+		 "a gate never leads to less privilege");
 	if (c->efer & X86_EFER_LMA)
 		X86_RULE(c, (attr & (X86_SEG_L | X86_SEG_DB)) != X86_SEG_L, X86_GP, err,
 			 "a gate in long mode leads to 64-bit code");
@@ -254,7 +264,8 @@ void x86_load_seg_real(struct x86_cpu *c, u8 seg, u16 sel)
 
 	s->sel = sel;
 	s->base = (u64)sel << 4;
-	/* A null selector left over from protected mode has no limit and rights that could be kept. */
+	/* A null selector left over from protected mode has no limit and rights that could be kept.
+	 */
 	if (s->attr & X86_SEG_UNUSABLE) {
 		s->limit = 0xffff;
 		s->attr = X86_SEG_P | X86_SEG_S | 3;
@@ -274,9 +285,10 @@ static void load_ss(struct x86_cpu *c, u16 sel)
 	}
 	X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err, "SS is within its table");
 	attr = DESC_ATTR(desc);
-	X86_RULE(c, (sel & 3) != c->cpl || X86_SEG_DPL(attr) != c->cpl, X86_GP, err, "SS has RPL and DPL equal to CPL");
-	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) != (X86_SEG_S | TYPE_WRITABLE), X86_GP, err,
-		 "SS is writable data");
+	X86_RULE(c, (sel & 3) != c->cpl || X86_SEG_DPL(attr) != c->cpl, X86_GP, err,
+		 "SS has RPL and DPL equal to CPL");
+	X86_RULE(c, (attr & (X86_SEG_S | TYPE_CODE | TYPE_WRITABLE)) != (X86_SEG_S | TYPE_WRITABLE),
+		 X86_GP, err, "SS is writable data");
 	X86_RULE(c, !(attr & X86_SEG_P), X86_SS_FAULT, err, "SS is present");
 	x86_desc_accessed(c, sel, &desc);
 	x86_desc_to_seg(&c->seg[X86_SS], sel, desc);
@@ -294,10 +306,12 @@ void x86_load_seg(struct x86_cpu *c, u8 seg, u16 sel)
 	} else if (!err) {
 		x86_null_seg(&c->seg[seg], sel, 0);
 	} else {
-		X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err, "a data selector is within its table");
+		X86_RULE(c, !x86_read_desc(c, sel, &desc), X86_GP, err,
+			 "a data selector is within its table");
 		attr = DESC_ATTR(desc);
-		X86_RULE(c, !(attr & X86_SEG_S) || (attr & (TYPE_CODE | TYPE_WRITABLE)) == TYPE_CODE, X86_GP, err,
-			 "a data selector names data or readable code");
+		X86_RULE(c,
+			 !(attr & X86_SEG_S) || (attr & (TYPE_CODE | TYPE_WRITABLE)) == TYPE_CODE,
+			 X86_GP, err, "a data selector names data or readable code");
 		X86_RULE(c,
 			 (attr & (TYPE_CODE | TYPE_EXPAND)) != (TYPE_CODE | TYPE_EXPAND) &&
 				 X86_SEG_DPL(attr) < MAX(c->cpl, sel & 3),
@@ -325,9 +339,11 @@ static u32 flat_bits(const struct x86_cpu *c)
 			continue;
 		if (rights && (s->attr & (X86_SEG_UNUSABLE | X86_SEG_P)) != X86_SEG_P)
 			continue;
-		if (!rights || (s->attr & (TYPE_CODE | TYPE_EXPAND | TYPE_WRITABLE)) == TYPE_WRITABLE)
+		if (!rights ||
+		    (s->attr & (TYPE_CODE | TYPE_EXPAND | TYPE_WRITABLE)) == TYPE_WRITABLE)
 			flat |= BIT(n) | BIT(n + X86_FLAT_WRITE);
-		else if (n == X86_CS && (s->attr & (TYPE_CODE | TYPE_WRITABLE)) == (TYPE_CODE | TYPE_WRITABLE))
+		else if (n == X86_CS &&
+			 (s->attr & (TYPE_CODE | TYPE_WRITABLE)) == (TYPE_CODE | TYPE_WRITABLE))
 			flat |= BIT(n);
 	}
 	return flat;
@@ -361,7 +377,8 @@ u64 x86_rflags(const struct x86_cpu *c)
 	return c->rflags | (c->aflags >> 8 & 0xd5u) | (c->aflags & X86_AF_OF ? X86_FLAG_OF : 0u);
 }
 
-/* Only the value: who changes system bits while the guest runs calls x86_flags_changed() as well. */
+/* Only the value: who changes system bits while the guest runs calls x86_flags_changed() as well.
+ */
 void x86_set_rflags(struct x86_cpu *c, u64 v)
 {
 	c->aflags = (u16)((v & 0xd5) << 8 | 0x200 | (v & X86_FLAG_OF ? X86_AF_OF : 0u));

@@ -2,7 +2,8 @@
 /*
  * Segmentation: from (segment, offset) to a linear address, and loading segment registers.
  *
- * Source: SDM vol. 3 "Protected-Mode Memory Management" and "Protection"; APM vol. 2 "Segmented Virtual Memory".
+ * Source: SDM vol. 3 "Protected-Mode Memory Management" and "Protection"; APM vol. 2 "Segmented
+ * Virtual Memory".
  */
 #ifndef AV_CPU_X86_SEG_H
 #define AV_CPU_X86_SEG_H
@@ -30,18 +31,20 @@ static inline bool x86_canonical(const struct x86_cpu *c, u64 la)
 	return (u64)((s64)(la << unused) >> unused) == la;
 }
 
-/* cpu->flat has a second set of bits, shifted by this, for writes: CS may be read without checks but never written. */
+/* cpu->flat has a second set of bits, shifted by this, for writes: CS may be read without checks
+ * but never written. */
 #define X86_FLAT_WRITE 8
 
 /*
- * Linear address of an access of size bytes at seg:ea. In 64-bit mode only FS and GS have bases and nothing is checked
- * here: the TLB miss path finds non-canonical addresses.
+ * Linear address of an access of size bytes at seg:ea. In 64-bit mode only FS and GS have bases and
+ * nothing is checked here: the TLB miss path finds non-canonical addresses.
  */
 static inline u64 x86_linear(struct x86_cpu *c, u8 seg, u64 ea, u32 size, bool write)
 {
 	if (likely(x86_long_mode(c)))
 		return seg >= X86_FS ? ea + c->seg[seg].base : ea;
-	if (likely((c->flat & BIT(seg + (write ? X86_FLAT_WRITE : 0))) && ea + size <= 0x100000000ull))
+	if (likely((c->flat & BIT(seg + (write ? X86_FLAT_WRITE : 0))) &&
+		   ea + size <= 0x100000000ull))
 		return ea;
 	return x86_seg_check(c, seg, ea, size, write);
 }
@@ -85,13 +88,14 @@ void x86_load_seg_real(struct x86_cpu *c, u8 seg, u16 sel);
 /* Reads a descriptor (8 bytes) of GDT/LDT; false: outside the table. x86_desc_to_seg unpacks it. */
 bool x86_read_desc(struct x86_cpu *c, u16 sel, u64 *desc);
 void x86_desc_to_seg(struct x86_seg *s, u16 sel, u64 desc);
-/* An unusable segment, as after loading a null selector; dpl is kept for SS, which carries the CPL. */
+/* An unusable segment, as after loading a null selector; dpl is kept for SS, which carries the CPL.
+ */
 void x86_null_seg(struct x86_seg *s, u16 sel, u8 dpl);
 /* Sets the accessed bit of a code or data descriptor in its table. */
 void x86_desc_accessed(struct x86_cpu *c, u16 sel, u64 *desc);
 /*
- * The checks on a gate's target that interrupts and call gates share: a present code segment of our or more privilege,
- * 64-bit in long mode. Returns the CPL it runs at. Raises.
+ * The checks on a gate's target that interrupts and call gates share: a present code segment of our
+ * or more privilege, 64-bit in long mode. Returns the CPL it runs at. Raises.
  */
 u8 x86_gate_code(struct x86_cpu *c, u16 sel, u64 *desc);
 /* Reads from the current TSS; #TS(TR) beyond its limit. */
@@ -105,16 +109,20 @@ struct x86_stack {
 	bool flat; /* 64-bit: no base, no limit */
 	u16 error; /* selector of a #SS */
 };
-/* The current stack; flat for deliveries in long mode, which ignore SS even in compatibility mode. */
+/* The current stack; flat for deliveries in long mode, which ignore SS even in compatibility mode.
+ */
 void x86_stack_here(struct x86_cpu *c, struct x86_stack *s, bool flat);
-/* The TSS's stack for a more privileged level, with all checks of its SS (SDM "Stack Switching"). */
+/* The TSS's stack for a more privileged level, with all checks of its SS (SDM "Stack Switching").
+ */
 void x86_stack_inner(struct x86_cpu *c, struct x86_stack *s, u8 cpl);
 void x86_stack_push(struct x86_cpu *c, struct x86_stack *s, u64 v, u8 size);
 void x86_stack_commit(struct x86_cpu *c, const struct x86_stack *s);
 
-/* System bits of RFLAGS changed from `old`: interrupts may have become possible, single-stepping or SMAP's override begun. */
+/* System bits of RFLAGS changed from `old`: interrupts may have become possible, single-stepping or
+ * SMAP's override begun. */
 void x86_flags_changed(struct x86_cpu *c, u32 old);
-/* Recomputes cpl (from SS/CS), code_size and flat after segment registers, CR0.PE, RFLAGS.VM or EFER.LMA changed; selects the TLB set. */
+/* Recomputes cpl (from SS/CS), code_size and flat after segment registers, CR0.PE, RFLAGS.VM or
+ * EFER.LMA changed; selects the TLB set. */
 void x86_seg_changed(struct x86_cpu *c);
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * System management mode: entry by SMI, the save-state area, return by RSM.
  *
- * Engine file. Two layouts of the area, as in KVM: AMD64's for CPUs with long mode, the 32-bit one without. Knows nothing
- * of what firmware does in SMM. Source: APM vol. 2 "System-Management Mode" (tables of the save-state area).
+ * Engine file. Two layouts of the area, as in KVM: AMD64's for CPUs with long mode, the 32-bit one
+ * without. Knows nothing of what firmware does in SMM. Source: APM vol. 2 "System-Management Mode"
+ * (tables of the save-state area).
  */
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
@@ -25,7 +26,8 @@ struct area {
 	bool load;
 };
 
-/* Moves a value of `size` bytes between the area and *v, in the direction that the area is used in. */
+/* Moves a value of `size` bytes between the area and *v, in the direction that the area is used in.
+ */
 static void move(struct area *a, u32 at, u64 *v, u32 size)
 {
 	u8 *p = a->bytes + at - AREA_OFF;
@@ -148,7 +150,8 @@ static void move32map(struct area *a, struct saved *s)
 	move_table32(a, 0x7f70, 0x7f74, &s->gdt);
 	move_table32(a, 0x7f54, 0x7f58, &s->idt);
 	for (u32 n = X86_ES; n <= X86_GS; n++)
-		move_seg32(a, 0x7fa8 + n * 4, n < X86_DS ? 0x7f84 + n * 12 : 0x7f2c + (n - X86_DS) * 12, &s->seg[n]);
+		move_seg32(a, 0x7fa8 + n * 4,
+			   n < X86_DS ? 0x7f84 + n * 12 : 0x7f2c + (n - X86_DS) * 12, &s->seg[n]);
 	move(a, 0x7f14, &s->cr4, 4);
 	move(a, SMBASE_AT_32, &s->smbase, 4);
 }
@@ -199,7 +202,7 @@ static void restore(struct x86_cpu *c, const struct saved *s)
 
 void x86_smi(struct x86_cpu *c)
 {
-	struct area a = { .load = false };
+	struct area a = {.load = false};
 	u64 revision = c->feat->lm ? REVISION_64 : REVISION_32;
 	struct saved s;
 
@@ -222,9 +225,10 @@ void x86_smi(struct x86_cpu *c)
 	c->cr4 = 0;
 	c->efer = 0;
 	c->dr7 = 0x400;
-	c->idt = (struct x86_dtable){ 0 };
+	c->idt = (struct x86_dtable){0};
 	for (u32 n = X86_ES; n <= X86_GS; n++)
-		c->seg[n] = (struct x86_seg){ .limit = 0xffffffff, .attr = X86_SEG_P | X86_SEG_S | X86_SEG_G | 3 };
+		c->seg[n] = (struct x86_seg){.limit = 0xffffffff,
+					     .attr = X86_SEG_P | X86_SEG_S | X86_SEG_G | 3};
 	c->seg[X86_CS].sel = (u16)(c->msr.smbase >> 4);
 	c->seg[X86_CS].base = c->msr.smbase;
 	x86_tlb_flush_all(c);
@@ -234,7 +238,7 @@ void x86_smi(struct x86_cpu *c)
 
 const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 {
-	struct area a = { .load = true };
+	struct area a = {.load = true};
 	struct saved s;
 
 	X86_RULE(c, !c->smm, X86_UD, 0, "RSM is of system management mode");
@@ -244,7 +248,8 @@ const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 	s.efer &= ~(u64)X86_EFER_LMA;
 	if ((s.efer & X86_EFER_LME) && (s.cr0 & X86_CR0_PG))
 		s.efer |= X86_EFER_LMA;
-	if (!x86_sregs_valid(c, s.cr0, s.cr3, s.cr4, s.efer, s.efer & X86_EFER_LMA ? 0 : s.seg[X86_CS].attr) ||
+	if (!x86_sregs_valid(c, s.cr0, s.cr3, s.cr4, s.efer,
+			     s.efer & X86_EFER_LMA ? 0 : s.seg[X86_CS].attr) ||
 	    !x86_efer_valid(c, s.efer))
 		x86_leave(c, X86_EXIT_SHUTDOWN);
 
@@ -254,7 +259,8 @@ const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 	c->smm_inside_nmi = false;
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
-	if ((c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) && !(c->efer & X86_EFER_LMA) && !x86_load_pdptes(c, c->cr3))
+	if ((c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) && !(c->efer & X86_EFER_LMA) &&
+	    !x86_load_pdptes(c, c->cr3))
 		x86_leave(c, X86_EXIT_SHUTDOWN);
 	/* NMIs, SMIs and interrupts that waited. */
 	x86_request(c, X86_REQ_EVENT);
