@@ -36,14 +36,6 @@ static inline void x86_simd_load(struct x86_cpu *c)
  */
 u8 *x86_simd_image(struct x86_cpu *c, u64 comps);
 
-/* The status word as the unit shows it under a control word: ES and B follow the unmasked
- * exceptions. */
-static inline u16 x86_fsw_valid(u16 sw, u16 cw)
-{
-	sw &= (u16) ~(X86_FSW_ES | X86_FSW_B);
-	return sw & ~cw & 0x3f ? sw | X86_FSW_ES | X86_FSW_B : sw;
-}
-
 /* On a spilled image: puts components into their initial state. */
 void x86_simd_init(struct x86_cpu *c, u64 comps);
 
@@ -95,6 +87,14 @@ static inline void x86_door(struct x86_cpu *c)
 {
 	if (unlikely(c->simd_live))
 		x86_simd_spill(c);
+}
+
+/* The status word as the unit shows it under a control word: ES and B follow the unmasked
+ * exceptions. */
+static inline u16 x86_fsw_valid(u16 sw, u16 cw)
+{
+	sw &= (u16) ~(X86_FSW_ES | X86_FSW_B);
+	return sw & ~cw & 0x3f ? sw | X86_FSW_ES | X86_FSW_B : sw;
 }
 
 /*
