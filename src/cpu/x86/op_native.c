@@ -89,15 +89,18 @@ static void track_x87(struct x86_cpu *c, const struct x86_insn *i)
 	if (i->spare & X86_N_INIT) {
 		c->x87.ip = c->x87.dp = 0;
 		c->x87.cs = c->x87.ds = c->x87.op = 0;
-		return;
+	} else {
+		c->x87.ip = x86_rip(c);
+		c->x87.cs = c->seg[X86_CS].sel;
+		c->x87.op = (u16)i->imm;
+		if (i->flags & X86_I_MEM) {
+			c->x87.dp = x86_ea(c, i);
+			c->x87.ds = c->seg[i->seg].sel;
+		}
 	}
-	c->x87.ip = x86_rip(c);
-	c->x87.cs = c->seg[X86_CS].sel;
-	c->x87.op = (u16)i->imm;
-	if (i->flags & X86_I_MEM) {
-		c->x87.dp = x86_ea(c, i);
-		c->x87.ds = c->seg[i->seg].sel;
-	}
+	/* A slow store may have spilled since the stub ran. */
+	if (!c->simd_live)
+		x86_simd_put_pointers(c);
 }
 
 static inline __attribute__((always_inline)) const struct x86_insn *done(struct x86_cpu *c,

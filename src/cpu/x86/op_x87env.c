@@ -161,9 +161,7 @@ static void set_pointers(struct x86_cpu *c, const struct env *e)
 	c->x87.cs = e->cs;
 	c->x87.ds = e->ds;
 	c->x87.op = e->op;
-	X86_FIELD(c->xsave, X86_XS_FIP, u64) = e->ip;
-	X86_FIELD(c->xsave, X86_XS_FDP, u64) = e->dp;
-	X86_FIELD(c->xsave, X86_XS_FOP, u16) = e->op;
+	x86_simd_put_pointers(c);
 }
 
 static void set_control(struct x86_cpu *c, u16 cw, u16 sw, u8 tags)

@@ -85,9 +85,7 @@ static void x87_from_guest(struct x86_cpu *c, const struct x86_insn *i, const u8
 		c->x87.dp = X86_FIELD(from, X86_XS_FDP, u32);
 		c->x87.ds = X86_FIELD(from, X86_XS_FDP + 4, u16);
 	}
-	X86_FIELD(x, X86_XS_FIP, u64) = c->x87.ip;
-	X86_FIELD(x, X86_XS_FDP, u64) = c->x87.dp;
-	X86_FIELD(x, X86_XS_FOP, u16) = c->x87.op;
+	x86_simd_put_pointers(c);
 }
 
 static void check_mxcsr(struct x86_cpu *c, const u8 *area)

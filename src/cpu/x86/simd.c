@@ -136,7 +136,7 @@ void x86_simd_load_slow(struct x86_cpu *c)
 	c->simd_live = true;
 }
 
-static void put_pointers(struct x86_cpu *c)
+void x86_simd_put_pointers(struct x86_cpu *c)
 {
 	X86_FIELD(c->xsave, X86_XS_FIP, u64) = c->x87.ip;
 	X86_FIELD(c->xsave, X86_XS_FDP, u64) = c->x87.dp;
@@ -158,7 +158,7 @@ void x86_simd_spill(struct x86_cpu *c)
 	__asm__ volatile("fninit\n\tfldcw %1\n\tldmxcsr %0" : : "m"(h->mxcsr), "m"(h->cw));
 	if (layout.xcr0 & X86_XCOMP_AVX)
 		__asm__ volatile("vzeroupper");
-	put_pointers(c);
+	x86_simd_put_pointers(c);
 	c->stats[X86_STAT_SIMD_SPILLS]++;
 }
 

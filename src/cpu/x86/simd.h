@@ -36,6 +36,9 @@ static inline void x86_simd_load(struct x86_cpu *c)
  */
 u8 *x86_simd_image(struct x86_cpu *c, u64 comps);
 
+/* On a spilled image: writes cpu->x87 to its fields. */
+void x86_simd_put_pointers(struct x86_cpu *c);
+
 /* On a spilled image: puts components into their initial state. */
 void x86_simd_init(struct x86_cpu *c, u64 comps);
 
