@@ -372,8 +372,13 @@ static void test_pic_modes(void **state)
 	assert_int_equal(irqchip_extint_ack(m->ic), 0x34);
 	out(m, 0x20, 0x20);
 
-	/* Poll. */
+	/* Poll. A reset acknowledges the edges it forgets. */
+	pulse(m, 3);
+	u32 acks = m->acks[3];
+
 	pic_setup(m, 0x01);
+	assert_false(extint(m));
+	assert_int_equal(m->acks[3], acks + 1);
 	out(m, 0x20, 0x0c);
 	assert_int_equal(in(m, 0x20), 0);
 	pulse(m, 3);
@@ -621,7 +626,13 @@ static void test_lapic_priority(void **state)
 	wr(l, EOI, 0);
 	assert_int_equal(lapic_ack(l), 0x9f);
 	wr(l, EOI, 0);
-	/* TPR. */
+	/* TPR: of two equal classes its full value is PPR. */
+	send(m, 0, 0x71);
+	assert_int_equal(lapic_ack(l), 0x71);
+	wr(l, TPR, 0x75);
+	assert_int_equal(rd(l, PPR), 0x75);
+	wr(l, TPR, 0);
+	wr(l, EOI, 0);
 	wr(l, TPR, 0x45);
 	assert_int_equal(rd(l, PPR), 0x45);
 	assert_int_equal(lapic_cr8(l), 4);
@@ -957,6 +968,7 @@ static void test_x2apic(void **state)
 		assert_int_equal(lapic_wrmsr(l, no_write[i], 0), -EINVAL);
 	assert_int_equal(lapic_wrmsr(l, 0x808, 0x100), -EINVAL);
 	assert_int_equal(lapic_wrmsr(l, 0x808, BIT64(32)), -EINVAL);
+	assert_int_equal(lapic_wrmsr(l, 0x832, BIT64(32) | 0x40), -EINVAL);
 	assert_int_equal(lapic_wrmsr(l, 0x80b, 1), -EINVAL);
 	assert_int_equal(lapic_wrmsr(l, 0x828, 1), -EINVAL);
 	assert_int_equal(lapic_wrmsr(l, 0x83f, 0x141), -EINVAL);
@@ -1036,6 +1048,16 @@ static void test_directory(void **state)
 	m->inits[1] = 0;
 	ipi(m->cpu[0], ASSERT | 0x500, 1);
 	assert_int_equal(m->inits[1], 1);
+	/* Nor does an odd id elsewhere, which makes for another way of searching, change that. */
+	wr(m->cpu[3], ID, 9 << 24);
+	ipi(m->cpu[0], ASSERT | 0x500, 1);
+	assert_int_equal(m->inits[1], 2);
+	assert_int_equal(m->inits[0x101], 0);
+	ipi(m->cpu[0], ASSERT | 0x500, 0x101);
+	assert_int_equal(m->inits[0x101], 1);
+	wr(m->cpu[3], ID, 3 << 24);
+	ipi(m->cpu[0], ASSERT | 0x500, 0x101);
+	assert_int_equal(m->inits[0x101], 2);
 	lapic_destroy(l);
 	ipi(m->cpu[0], ASSERT | 0x40, 0x101);
 	ipi(m->cpu[0], ASSERT | ALL | 0x40, 0);
@@ -1244,12 +1266,15 @@ static void test_timer_oneshot(void **state)
 	usleep(40000);
 	assert_int_equal(lapic_pending(l), -1);
 	wr(l, LVTT, 0x40);
-	/* A faster clock in mid-flight: 64 ms become about 4. */
+	/* A faster clock in mid-flight: 640 ms become about 40. */
 	start = av_now_ns();
 	wr(l, TMICT, 40 * MS);
 	wr(l, TDCR, 0xb);
 	assert_true(rd(l, TMCCT) > 30 * MS);
-	assert_true(await(l, 0x40) >= start + 39 * MS);
+	u64 at = await(l, 0x40);
+
+	assert_true(at >= start + 39 * MS);
+	assert_true(at < start + 500 * MS);
 }
 
 static void test_timer_periodic(void **state)
@@ -1273,11 +1298,17 @@ static void test_timer_periodic(void **state)
 	/* No drift: never early, and the phase is kept however late single ticks were. */
 	assert_true(end - start >= 60 * 5 * MS);
 	assert_true(rd(l, TMCCT) <= 5 * MS);
-	end = av_now_ns();
-	u64 phase = (5 * MS - rd(l, TMCCT)) % (5 * MS), expect = (end - start) % (5 * MS);
-	u64 diff = phase > expect ? phase - expect : expect - phase;
+	u64 best = MS;
 
-	assert_true(MIN(diff, 5 * MS - diff) < 2 * MS);
+	/* Clock and count are not read at once: the best of some tries. */
+	for (int i = 0; i < 50; i++) {
+		u64 phase, expect = (av_now_ns() - start) % (5 * MS), diff;
+
+		phase = (5 * MS - rd(l, TMCCT)) % (5 * MS);
+		diff = phase > expect ? phase - expect : expect - phase;
+		best = MIN(best, MIN(diff, 5 * MS - diff));
+	}
+	assert_true(best < 100000);
 	wr(l, TMICT, 0);
 	drain(l);
 	usleep(20000);
@@ -1449,9 +1480,11 @@ static void test_pit_speaker(void **state)
 	assert_true(av_now_ns() - start >= 10 * MS);
 	/* The gate stops the counter and lets it go on. */
 	out_word(m, 0x42, 0xffff);
+	usleep(5000);
 	out(m, 0x61, 2);
 	assert_int_equal(in(m, 0x61) & 3, 2);
 	a = in_word(m, 0x42);
+	assert_true(a < 0xffff - 5000);
 	usleep(5000);
 	assert_int_equal(in_word(m, 0x42), a);
 	out(m, 0x61, 1);
@@ -1498,14 +1531,23 @@ static void test_pit_ticks(void **state)
 	/* 1 kHz, with re-injection: all ticks arrive although nobody listened for a while. */
 	out(m, 0x43, 0x34);
 	out_word(m, 0x40, 1193);
+	u64 start = av_now_ns(), total = 0;
+
 	n = ticks_for(m, 100 * MS);
 	assert_in_range(n, 20, 105);
-	u64 deaf = av_now_ns();
-
-	usleep(100000);
-	deaf = (av_now_ns() - deaf) / MS;
-	n = ticks_for(m, 200 * MS);
-	assert_true(n >= 60 + deaf / 2);
+	/* Taken but not ended: the next one waits. */
+	while (lapic_ack(m->cpu[0]) < 0)
+		;
+	usleep(300000);
+	assert_int_equal(lapic_pending(m->cpu[0]), -1);
+	wr(m->cpu[0], EOI, 0);
+	n++;
+	while (n < total * 97 / 100 || !total) {
+		n += ticks_for(m, 20 * MS);
+		total = (av_now_ns() - start) / MS;
+		assert_true(total < 3000);
+	}
+	assert_true(n <= total + 2);
 	/* Without: the missed ones are gone. */
 	assert_int_equal(pit_reinject(m->ic, false), 0);
 	drain(m->cpu[0]);
@@ -1648,6 +1690,12 @@ static void test_state_chips(void **state)
 	irqchip_set_gsi(m->ic, 18, 1, 0);
 	io_write(m, 0x10 + 34, MASKED | LEVEL | 0x62);
 	irqchip_set_gsi(m->ic, 17, 1, 0);
+	/* Pin 19: an edge was sent, the line fell, a second edge came while masked. */
+	io_entry(m, 19, 0x64, 2);
+	irqchip_set_gsi(m->ic, 19, 1, 0);
+	irqchip_set_gsi(m->ic, 19, 0, 0);
+	io_entry(m, 19, MASKED | 0x64, 2);
+	irqchip_set_gsi(m->ic, 19, 1, 0);
 	assert_int_equal(irqchip_get(m->ic, &pic0), 0);
 	assert_int_equal(irqchip_get(m->ic, &pic1), 0);
 	assert_int_equal(irqchip_get(m->ic, &io), 0);
@@ -1655,7 +1703,7 @@ static void test_state_chips(void **state)
 	assert_int_equal(pic0.chip.pic.elcr, 0x20);
 	assert_int_equal(pic1.chip.pic.isr, 0x10);
 	/* The edge that was sent on is not pending, the levels are. */
-	assert_int_equal(io.chip.ioapic.irr, BIT(16) | BIT(17));
+	assert_int_equal(io.chip.ioapic.irr, BIT(16) | BIT(17) | BIT(19));
 
 	assert_int_equal(irqchip_set(n->ic, &pic0), 0);
 	assert_int_equal(irqchip_set(n->ic, &pic1), 0);
@@ -1790,6 +1838,42 @@ static void test_concurrent(void **state)
 	assert_int_equal(lapic_ack(l), 0x42);
 }
 
+static u32 took;
+
+static void *pair_sender(void *arg)
+{
+	for (u32 i = 1; i <= 200000; i++) {
+		send(arg, 0, 0x41);
+		send(arg, 0, 0x42);
+		for (u64 spin = 0; __atomic_load_n(&took, __ATOMIC_SEQ_CST) < 2 * i; spin++)
+			if (spin > 1000000000ull)
+				return NULL;
+	}
+	count(&senders_done);
+	return NULL;
+}
+
+/* Two vectors of one word, the second sent just when the first is taken: neither may be forgotten.
+ */
+static void test_concurrent_word(void **state)
+{
+	struct machine *m = *state;
+	struct lapic *l = m->cpu[0];
+	u64 end = av_now_ns() + 20000 * MS;
+	pthread_t t;
+
+	took = senders_done = 0;
+	pthread_create(&t, NULL, pair_sender, m);
+	while (took < 400000 && av_now_ns() < end) {
+		if (lapic_ack(l) < 0)
+			continue;
+		wr(l, EOI, 0);
+		count(&took);
+	}
+	pthread_join(t, NULL);
+	assert_int_equal(senders_done, 1);
+}
+
 static void *timer_abuser(void *arg)
 {
 	struct lapic *l = arg;
@@ -1861,6 +1945,7 @@ int main(void)
 		TEST(test_state_chips),
 		TEST(test_state_pit),
 		TEST(test_concurrent),
+		TEST(test_concurrent_word),
 		TEST(test_concurrent_timers),
 	};
 

@@ -98,6 +98,7 @@ static void test_rules(void **state)
 	assert_int_equal(mem_set_region(f->m, 1, 0, 0, GPA, SIZE, h, false, &f->changed), 0);
 	/* A move: onto itself by a page is stopped by the neighbour only. */
 	assert_int_equal(set(f, 0, 0, GPA + PAGE_SIZE, SIZE, h), -EEXIST);
+	assert_int_equal(set(f, 0, 0, GPA - PAGE_SIZE, SIZE, h), -EEXIST);
 	assert_int_equal(set(f, 2, 0, 0, 0, 0), 0);
 	assert_true(f->changed);
 	assert_int_equal(set(f, 0, 0, GPA + PAGE_SIZE, SIZE, h), 0);
@@ -297,14 +298,18 @@ static void test_attr(void **state)
 			 mem_attr(f->m, (u64)mem_host(f->m, 0, 2 * GPA, NULL)));
 }
 
-static u8 *attr_seen[4][64];
+#define LEAVES 2000
+
+static u8 *attr_seen[4][LEAVES];
+static pthread_barrier_t attr_barrier;
 
 static void *attr_thread(void *arg)
 {
 	void **a = arg;
 	struct fixture *f = a[0];
 
-	for (u64 i = 0; i < 64; i++)
+	pthread_barrier_wait(&attr_barrier);
+	for (u64 i = 0; i < LEAVES; i++)
 		((u8 **)a[1])[i] = mem_attr(f->m, i << 30);
 	return NULL;
 }
@@ -315,6 +320,7 @@ static void test_attr_threads(void **state)
 	void *args[4][2];
 	pthread_t t[4];
 
+	pthread_barrier_init(&attr_barrier, NULL, 4);
 	for (int i = 0; i < 4; i++) {
 		args[i][0] = f;
 		args[i][1] = attr_seen[i];
