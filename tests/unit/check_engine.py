@@ -21,6 +21,8 @@ ALLOWED = {
     "munmap": "destruction: no guest state is live",
     "calloc": "creation: no guest state is live",
     "free": "destruction: no guest state is live",
+    "etext": "linker",
+    "__ehdr_start": "linker",
     "__errno_location": "creation: no guest state is live",
 }
 SIMD = re.compile(r"%(xmm|ymm|zmm|mm|st\b|k)[0-7(]?")

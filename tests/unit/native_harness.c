@@ -348,6 +348,9 @@ int native_setup(void **state)
 
 	if (n)
 		trials = (u32)atoi(n);
+	n = getenv("NATIVE_SEED");
+	if (n)
+		seed ^= strtoull(n, NULL, 0) * 0x9e3779b97f4a7c15ull;
 	cpu = aligned_alloc(64, ALIGN_UP(sizeof(*cpu), 64));
 	memset(cpu, 0, sizeof(*cpu));
 	cpu->rtlb = calloc(X86_TLB_SIZE, sizeof(*cpu->rtlb));
