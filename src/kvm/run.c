@@ -103,11 +103,6 @@ static bool has_event(struct kvm_vcpu *v)
 	return guest_takes_interrupts(v) && kvm_machine_ops.irq_ready(v);
 }
 
-static bool never(struct kvm_vcpu *v)
-{
-	return false;
-}
-
 /* ---- exits ---- */
 
 static int exit_io(struct kvm_vcpu *v)
@@ -314,7 +309,7 @@ static int block(struct kvm_vcpu *v)
 		return TO_USER;
 	}
 	/* Only INIT and SIPI, which are bits in todo, end the wait for a SIPI. */
-	kvm_vcpu_sleep(v, halted ? has_event : never);
+	kvm_vcpu_sleep(v, ~0u, halted ? has_event : NULL);
 	if (halted && has_event(v))
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 	return GO_ON;
@@ -345,11 +340,14 @@ static int loop(struct kvm_vcpu *v)
 /* An AP that waits for its first INIT: the VMM is told to come again after it. */
 static int run_uninitialized(struct kvm_vcpu *v)
 {
-	kvm_vcpu_sleep(v, never);
+	const u32 leave = KVM_TODO_SIGNAL | KVM_TODO_KICK;
+
+	/* Other work waits until it runs. A wake-up for that is none here. */
+	while (!(__atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) &
+		 (KVM_TODO_INIT | KVM_TODO_SIPI | leave)))
+		kvm_vcpu_sleep(v, KVM_TODO_INIT | KVM_TODO_SIPI | leave, NULL);
 	kvm_accept_init_sipi(v);
-	if (__atomic_fetch_and(&v->todo, ~(u32)(KVM_TODO_SIGNAL | KVM_TODO_KICK),
-			       __ATOMIC_SEQ_CST) &
-	    (KVM_TODO_SIGNAL | KVM_TODO_KICK)) {
+	if (__atomic_fetch_and(&v->todo, ~leave, __ATOMIC_SEQ_CST) & leave) {
 		v->run->exit_reason = KVM_EXIT_INTR;
 		return -EINTR;
 	}

@@ -105,8 +105,8 @@ void kvm_vcpu_set_tsc_locked(struct kvm_vcpu *v, u64 tsc);
 KVM_VCPU_OP(kvm_op_run);
 
 /* world.c */
-/* Sleeps until kvm_vcpu_kick(), unless ready(v) is true already: no wake-up is lost. -EINTR, 0. owner */
-int kvm_vcpu_sleep(struct kvm_vcpu *v, bool (*ready)(struct kvm_vcpu *v));
+/* Sleeps until kvm_vcpu_kick(), unless one of those bits is to do or ready(v) (may be NULL) holds already: no wake-up is lost. owner */
+void kvm_vcpu_sleep(struct kvm_vcpu *v, u32 todo, bool (*ready)(struct kvm_vcpu *v));
 
 /* msr.c */
 u64 kvm_arch_capabilities(void);

@@ -122,13 +122,13 @@ void kvm_op_world_resume(void *m)
  * pair). Either the sleeper sees the reason, or the waker sees the sleeper and clears the word, on which the futex then does not sleep or is
  * woken. A signal's handler runs on this very thread and does what any waker does.
  */
-int kvm_vcpu_sleep(struct kvm_vcpu *v, bool (*ready)(struct kvm_vcpu *v))
+void kvm_vcpu_sleep(struct kvm_vcpu *v, u32 todo, bool (*ready)(struct kvm_vcpu *v))
 {
 	u64 start = av_now_ns();
 
 	for (;;) {
 		__atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) || ready(v))
+		if (__atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) & todo || (ready && ready(v)))
 			break;
 		av_futex_wait(&v->halted, 1, AV_NO_DEADLINE);
 		/* Woken for good, or the handler of a signal cleared it; still 1 after a spurious return. */
@@ -137,7 +137,6 @@ int kvm_vcpu_sleep(struct kvm_vcpu *v, bool (*ready)(struct kvm_vcpu *v))
 	}
 	__atomic_store_n(&v->halted, 0, __ATOMIC_SEQ_CST);
 	v->halt_ns += av_now_ns() - start;
-	return __atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) & KVM_TODO_SIGNAL ? -EINTR : 0;
 }
 
 void kvm_vcpu_kick(struct kvm_vcpu *v)
