@@ -533,6 +533,77 @@ static void test_call_gate(void **state)
 	assert_int_equal(frame32(f, 0), SEL_UCODE32 & ~3u);
 }
 
+/* A 16-bit gate and a 16-bit TSS: frames of words, SS:SP from the old layout. */
+static void test_16_bit_gate(void **state)
+{
+	struct fx *f = *state;
+	u64 at = AT_HANDLERS + X86_UD * HANDLER_SIZE;
+
+	fx_prot32(f, 3, true);
+	fx_set(f, AT_IDT + X86_UD * 8, at | (u64)SEL_CODE32 << 16 | 0x86ull << 40, 8);
+	f->c->seg[X86_TR].attr = X86_SEG_P | 3;
+	fx_set(f, AT_TSS + 2, 0x8000, 2);
+	fx_set(f, AT_TSS + 4, SEL_DATA16, 2);
+	EXPECT_VECTOR(f, ud_32, X86_UD);
+	assert_int_equal(f->c->seg[X86_SS].sel, SEL_DATA16);
+	assert_int_equal(reg(f, X86_RSP), 0x8000 - 10);
+	assert_int_equal(fx_get(f, 0x8000 - 10, 2), AT_CODE & 0xffff);
+	assert_int_equal(fx_get(f, 0x8000 - 8, 2), SEL_UCODE32);
+	assert_int_equal(fx_get(f, 0x8000 - 4, 2), AT_STACK & 0xffff);
+	assert_int_equal(fx_get(f, 0x8000 - 2, 2), SEL_UDATA);
+}
+
+/* A 64-bit call gate to ring 0, and back by RETFQ to ring 3. */
+GUEST(gate_call_64, 64,
+      "movl $0, 0x60000; movw $0x6b, 0x60004; lcall *0x60000; mov %cs, %esi; mov %ss, %edi; int "
+      "$0x80\n"
+      ".org gate_call_64 + 0x80\n"
+      "mov %cs, %eax; mov %ss, %ebx; mov (%rsp), %rcx; mov 16(%rsp), %rdx; mov 24(%rsp), %r8; "
+      "lretq");
+
+static void test_call_gate_64(void **state)
+{
+	struct fx *f = *state;
+
+	fx_long(f, 3);
+	fx_gate(f, 0x80, 3, 0);
+	put_gate(f, SEL_CODE64, AT_CODE + 0x80, 0xec, 0);
+	fx_set(f, AT_GDT + (SEL_GATE & ~7u) + 8, 0, 8);
+	EXPECT_VECTOR(f, gate_call_64, 0x80);
+	assert_int_equal(reg(f, X86_RAX), SEL_CODE64);
+	assert_int_equal(reg(f, X86_RBX), 0);
+	assert_int_equal(reg(f, X86_RDX), AT_STACK);
+	assert_int_equal(reg(f, X86_R8), SEL_UDATA);
+	assert_int_equal(reg(f, X86_RSI), SEL_UCODE64);
+	assert_int_equal(reg(f, X86_RDI), SEL_UDATA);
+	assert_int_equal(frame(f, 3), AT_STACK);
+	/* To 32-bit code there is no gate in long mode. */
+	fx_long(f, 3);
+	put_gate(f, SEL_CODE32, AT_CODE + 0x80, 0xec, 0);
+	fx_set(f, AT_GDT + (SEL_GATE & ~7u) + 8, 0, 8);
+	EXPECT_VECTOR(f, gate_call_64, X86_GP);
+	assert_int_equal(frame(f, 0), SEL_CODE32);
+}
+
+/* A data segment of the LDT with a base. */
+GUEST(use_ldt, 32,
+      "mov $0x48, %eax; lldt %ax; mov $0x0c, %eax; mov %eax, %es; mov %es:0x10, %ebx; lsl %eax, "
+      "%ecx; "
+      "mov %es:0xffe, %edx; hlt");
+
+static void test_ldt(void **state)
+{
+	struct fx *f = *state;
+
+	fx_prot32(f, 0, false);
+	fx_set(f, AT_LDT + 8, 0xfff | (u64)AT_DATA << 16 | 0x92ull << 40 | (u64)BIT(22) << 32, 8);
+	fx_set(f, AT_DATA + 0x10, 0x5a5a, 4);
+	EXPECT_VECTOR(f, use_ldt, X86_GP); /* four bytes at ffe are one too many */
+	assert_int_equal(reg(f, X86_RBX), 0x5a5a);
+	assert_int_equal(reg(f, X86_RCX), 0xfff);
+	assert_int_equal(fx_get(f, AT_LDT + 13, 1), 0x93);
+}
+
 GUEST(load_ds, 32, "mov %eax, %ds; mov %ds, %ebx; hlt");
 GUEST(load_ss, 32, "mov %eax, %ss; hlt");
 GUEST(far_jmp, 32,
@@ -668,6 +739,9 @@ int main(void)
 		T(test_sysenter),
 		T(test_prot32_delivery),
 		T(test_call_gate),
+		T(test_16_bit_gate),
+		T(test_call_gate_64),
+		T(test_ldt),
 		T(test_segment_loads),
 		T(test_segment_rights),
 		T(test_v86),

@@ -94,10 +94,10 @@ OP(op_load_far)
 
 static bool sreg(const ZydisDecodedOperand *o, struct x86_insn *i)
 {
-	if (o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
-	    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_SEGMENT)
+	if (o->type != ZYDIS_OPERAND_TYPE_REGISTER || o->reg.value < ZYDIS_REGISTER_ES ||
+	    o->reg.value > ZYDIS_REGISTER_GS)
 		return false;
-	i->cond = (u8)ZydisRegisterGetId(o->reg.value);
+	i->cond = (u8)(o->reg.value - ZYDIS_REGISTER_ES);
 	return true;
 }
 

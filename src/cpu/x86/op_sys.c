@@ -156,20 +156,20 @@ OP(op_mov_to_dr)
 static bool bind_mov(const struct x86_decoded *d, struct x86_insn *i)
 {
 	for (u32 n = 0; n < 2; n++) {
-		const ZydisDecodedOperand *o = &d->op[n];
-		ZydisRegisterClass class;
+		ZydisRegister r = d->op[n].reg.value;
 
-		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+		if (d->op[n].type != ZYDIS_OPERAND_TYPE_REGISTER)
 			continue;
-		class = ZydisRegisterGetClass(o->reg.value);
-		if (class == ZYDIS_REGCLASS_CONTROL)
+		if (r >= ZYDIS_REGISTER_CR0 && r <= ZYDIS_REGISTER_CR15) {
 			i->fn = n ? op_mov_from_cr : op_mov_to_cr;
-		else if (class == ZYDIS_REGCLASS_DEBUG)
+			i->cond = (u8)(r - ZYDIS_REGISTER_CR0);
+			return true;
+		}
+		if (r >= ZYDIS_REGISTER_DR0 && r <= ZYDIS_REGISTER_DR15) {
 			i->fn = n ? op_mov_from_dr : op_mov_to_dr;
-		else
-			continue;
-		i->cond = (u8)ZydisRegisterGetId(o->reg.value);
-		return true;
+			i->cond = (u8)(r - ZYDIS_REGISTER_DR0);
+			return true;
+		}
 	}
 	return false;
 }
