@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The demo's arithmetic: every result is a hash that any x86 machine must get, so that the guest can be compared with the
- * host. No libm: glibc chooses other code, and so other last bits, on other CPUs.
+ * The demo's arithmetic: every result is a hash that any x86 machine must get, so that the guest
+ * can be compared with the host. No libm: glibc chooses other code, and so other last bits, on
+ * other CPUs.
  */
 #include <immintrin.h>
 #include <inttypes.h>
@@ -53,9 +54,10 @@ static int stream(unsigned mib, uint64_t seed)
 
 static int text(unsigned mib)
 {
-	static const char *const words[] = { "the ",   "virtual ", "machine ", "runs ",	  "without ", "hardware ",
-					     "and ",   "nobody ",  "can ",     "tell ",	  "which ",   "is ",
-					     "which.", "\n",	   "page ",    "fault " };
+	static const char *const words[] = {"the ",	"virtual ",  "machine ", "runs ",
+					    "without ", "hardware ", "and ",	 "nobody ",
+					    "can ",	"tell ",     "which ",	 "is ",
+					    "which.",	"\n",	     "page ",	 "fault "};
 	size_t left = (size_t)mib << 20;
 
 	rng_state = 42;
@@ -114,7 +116,8 @@ static int integers(void)
 		q = (uint64_t)(acc >> 64) / ((uint32_t)b | 1) + (uint64_t)acc % b;
 		acc ^= (unsigned __int128)__builtin_bswap64(q) << (k % 64);
 		h ^= (q << (k & 63)) | (q >> (-k & 63));
-		h += (uint64_t)((int64_t)(a * b) / ((int32_t)a | 1)) + (uint64_t)__builtin_ctzll(b << (k % 40));
+		h += (uint64_t)((int64_t)(a * b) / ((int32_t)a | 1)) +
+		     (uint64_t)__builtin_ctzll(b << (k % 40));
 		h += (uint64_t)(int8_t)a * (uint16_t)b;
 	}
 	h = hash(h, &acc, sizeof(acc));
@@ -201,7 +204,7 @@ static int floats(void)
 
 #define AVX_STEPS 300000
 static uint32_t avx_table[256];
-static const uint32_t avx_order[8] = { 3, 6, 1, 4, 7, 2, 5, 0 };
+static const uint32_t avx_order[8] = {3, 6, 1, 4, 7, 2, 5, 0};
 
 struct avx_state {
 	uint32_t x[8], y[8];
@@ -260,13 +263,14 @@ __attribute__((target("avx2"))) static void avx_vector(struct avx_state *s)
 				     _mm256_set1_epi32(1013904223));
 		y = _mm256_xor_si256(y, _mm256_slli_epi32(y, 13));
 		y = _mm256_xor_si256(y, _mm256_srli_epi32(y, 17));
-		y = _mm256_add_epi32(
-			y, _mm256_i32gather_epi32((const int *)avx_table, _mm256_srli_epi32(x, 24), 4));
+		y = _mm256_add_epi32(y, _mm256_i32gather_epi32((const int *)avx_table,
+							       _mm256_srli_epi32(x, 24), 4));
 		t = _mm256_xor_si256(x, y);
 		f = _mm256_add_ps(_mm256_mul_ps(f, _mm256_set1_ps(0.75f)),
 				  _mm256_cvtepi32_ps(_mm256_srli_epi32(t, 8)));
 		x = _mm256_permutevar8x32_epi32(t, order);
-		d = _mm256_mul_pd(_mm256_sqrt_pd(_mm256_add_pd(d, _mm256_cvtps_pd(_mm256_castps256_ps128(f)))),
+		d = _mm256_mul_pd(_mm256_sqrt_pd(_mm256_add_pd(
+					  d, _mm256_cvtps_pd(_mm256_castps256_ps128(f)))),
 				  _mm256_set1_pd(1000.0));
 	}
 	_mm256_storeu_si256((__m256i *)s->x, x);
@@ -325,7 +329,8 @@ static int threads(void)
 	for (k = 0; k < n; k++)
 		pthread_join(t[k], NULL);
 	/* the same line for any number of CPUs */
-	printf("threads %" PRIu64 " %" PRIu64 "\n", counter / n + counter % n, guarded / n + guarded % n);
+	printf("threads %" PRIu64 " %" PRIu64 "\n", counter / n + counter % n,
+	       guarded / n + guarded % n);
 	return 0;
 }
 
@@ -347,6 +352,7 @@ int main(int argc, char **argv)
 		return avx2(1);
 	if (!strcmp(what, "threads"))
 		return threads();
-	fprintf(stderr, "usage: compute stream MIB SEED | text MIB | integers | floats | avx2 | avx2-scalar | threads\n");
+	fprintf(stderr, "usage: compute stream MIB SEED | text MIB | integers | floats | avx2 | "
+			"avx2-scalar | threads\n");
 	return 2;
 }
