@@ -2,9 +2,10 @@
 /*
  * The inside of irq/: device states, and what the files here call of each other.
  *
- * Locks, outermost first: pit.lock, irqchip.lock, lapic.timer_lock. irqchip_lock()/irqchip_unlock() bracket everything about PIC,
- * I/O APIC and routes; unlocking hands on what happened meanwhile (acknowledged pins) with no lock held, because the
- * listeners drive lines themselves. Delivery into a LAPIC takes no lock.
+ * Locks, outermost first: pit.lock, irqchip.lock, lapic.timer_lock. irqchip_lock()/irqchip_unlock()
+ * bracket everything about PIC, I/O APIC and routes; unlocking hands on what happened meanwhile
+ * (acknowledged pins) with no lock held, because the listeners drive lines themselves. Delivery
+ * into a LAPIC takes no lock.
  */
 #ifndef AV_IRQ_IRQ_PRIV_H
 #define AV_IRQ_IRQ_PRIV_H
@@ -16,11 +17,12 @@
 #include <linux/kvm.h>
 #include <pthread.h>
 
-#define NSEC_PER_SEC	1000000000ull
-#define MIN_PERIOD_NS	200000ull /* shortest period of a repeating timer, as KVM's min_timer_period_us */
-#define IRQ_SOURCES	64
-#define IRQ_SOURCE_PIT	63 /* the PIT's own source id; users have 0 to 62 */
-#define PIC_PINS	16
+#define NSEC_PER_SEC 1000000000ull
+#define MIN_PERIOD_NS                                                                              \
+	200000ull /* shortest period of a repeating timer, as KVM's min_timer_period_us */
+#define IRQ_SOURCES    64
+#define IRQ_SOURCE_PIT 63 /* the PIT's own source id; users have 0 to 62 */
+#define PIC_PINS       16
 
 /* Delivery modes as in ICR, I/O APIC entries, LVT entries and MSI data. */
 enum irq_mode {
@@ -79,7 +81,7 @@ enum lapic_reg {
 	LAPIC_SELF_IPI = 0x3f0,
 };
 
-#define LAPIC_NR_LVT	   6 /* LVTT to LVTERR, 0x10 apart */
+#define LAPIC_NR_LVT	   6	   /* LVTT to LVTERR, 0x10 apart */
 #define LAPIC_SW_ENABLE	   BIT(8)  /* in SPIV */
 #define LAPIC_NO_BROADCAST BIT(12) /* in SPIV: EOI broadcast suppression */
 #define LAPIC_MASKED	   BIT(16) /* in LVT entries */
@@ -102,14 +104,15 @@ struct lapic {
 	bool bsp;
 	u64 base; /* IA32_APIC_BASE; the owner writes, all read */
 	/*
-	 * One bit for each word of IRR that may be non-zero. Set after IRR by whoever delivers, cleared (and IRR looked at
-	 * again) by the owner only.
+	 * One bit for each word of IRR that may be non-zero. Set after IRR by whoever delivers,
+	 * cleared (and IRR looked at again) by the owner only.
 	 */
 	u32 irr_words;
-	u32 errors;	  /* atomic: collected until ESR is written */
+	u32 errors;	   /* atomic: collected until ESR is written */
 	u32 counted_xapic; /* this LAPIC is part of irqchip.nr_xapic / nr_odd_ids */
 	u32 counted_odd;
-	/* The register page as KVM_GET_LAPIC shows it. IRR and TMR by atomic operations, all else written by the owner. */
+	/* The register page as KVM_GET_LAPIC shows it. IRR and TMR by atomic operations, all else
+	 * written by the owner. */
 	u32 regs[KVM_APIC_REG_SIZE / 4];
 
 	pthread_mutex_t timer_lock; /* the rest */
@@ -165,8 +168,8 @@ void lapic_eoi(struct lapic *l);
 void lapic_timer_init(struct lapic *l);
 void lapic_timer_destroy(struct lapic *l);
 void lapic_timer_reset(struct lapic *l);
-void lapic_timer_write_lvtt(struct lapic *l);	/* LVTT has changed */
-void lapic_timer_write_tdcr(struct lapic *l);	/* TDCR has changed */
+void lapic_timer_write_lvtt(struct lapic *l); /* LVTT has changed */
+void lapic_timer_write_tdcr(struct lapic *l); /* TDCR has changed */
 void lapic_timer_write_tmict(struct lapic *l, u32 count);
 u32 lapic_timer_count(struct lapic *l);
 /* All timer registers were replaced; `left` is the current count to go on from. */
@@ -211,8 +214,8 @@ struct irq_routes {
 struct irqchip {
 	const struct irq_ops *ops;
 	void *owner;
-	bool has_chips, split; /* atomic; set once */
-	u32 nr_reserved;       /* split: GSIs of the VMM's I/O APIC */
+	bool has_chips, split;				    /* atomic; set once */
+	u32 nr_reserved;				    /* split: GSIs of the VMM's I/O APIC */
 	bool ids_32bit, no_broadcast_quirk, no_lint0_quirk; /* set before vCPUs run */
 
 	pthread_mutex_t lock; /* routes, pic, ioapic, acks */
@@ -222,15 +225,16 @@ struct irqchip {
 	/* Collected under the lock and handed out by irqchip_unlock(). */
 	u32 pic_acked;
 	bool gsi0_unmasked;
-	/* Vectors whose EOI somebody waits for (I/O APIC entries, or split routes); written under the lock, read without. */
+	/* Vectors whose EOI somebody waits for (I/O APIC entries, or split routes); written under
+	 * the lock, read without. */
 	u32 eoi_vectors[8];
 
 	struct pit *pit; /* atomic; set once */
 
 	/* The directory: by vCPU id, published with release stores, read without lock. */
 	struct lapic *lapics[IRQ_MAX_VCPUS];
-	u32 nr_ids;   /* highest id + 1 */
-	u32 nr_xapic; /* LAPICs enabled in xAPIC mode */
+	u32 nr_ids;	/* highest id + 1 */
+	u32 nr_xapic;	/* LAPICs enabled in xAPIC mode */
 	u32 nr_odd_ids; /* of these, such whose APIC id is not their vCPU id */
 	/* Destroyed LAPICs that a delivery may still be looking at; freed with the irqchip. */
 	struct lapic *graves;
@@ -250,9 +254,11 @@ static inline bool irq_line(u64 *line, u32 source, bool level)
 	return *line;
 }
 
-/* deliver.c. Sends a message to all LAPICs it names; src is NULL for devices. -1: nobody, else the number reached. Any thread. */
+/* deliver.c. Sends a message to all LAPICs it names; src is NULL for devices. -1: nobody, else the
+ * number reached. Any thread. */
 int irq_deliver(struct irqchip *ic, struct lapic *src, const struct irq_msg *m);
-bool irq_matches(const struct lapic *l, const struct lapic *src, u8 shorthand, u32 dest, bool logical);
+bool irq_matches(const struct lapic *l, const struct lapic *src, u8 shorthand, u32 dest,
+		 bool logical);
 struct irq_msg irq_msg_from_msi(const struct irqchip *ic, u32 lo, u32 hi, u32 data);
 
 /* routing.c. Both with the lock held. */
@@ -273,7 +279,8 @@ void ioapic_init(struct irqchip *ic);
 void ioapic_destroy(struct irqchip *ic); /* no lock held */
 int ioapic_set_pin(struct irqchip *ic, u32 pin, u32 source, bool level);
 void ioapic_io(struct irqchip *ic, u32 offset, u32 *data, bool write);
-void ioapic_eoi(struct irqchip *ic, struct lapic *l, u8 vector, bool level_triggered); /* no lock held */
+void ioapic_eoi(struct irqchip *ic, struct lapic *l, u8 vector,
+		bool level_triggered); /* no lock held */
 void ioapic_get(struct irqchip *ic, struct kvm_ioapic_state *out);
 void ioapic_set(struct irqchip *ic, const struct kvm_ioapic_state *in);
 

@@ -2,8 +2,8 @@
 /*
  * The inside of mem/: slot tables, slot versions and the attribute tree.
  *
- * What is published (tables, slot versions, their dirty logs) never changes but for the bits of a dirty log; it is replaced as a whole
- * and freed through the epoch.
+ * What is published (tables, slot versions, their dirty logs) never changes but for the bits of a
+ * dirty log; it is replaced as a whole and freed through the epoch.
  */
 #ifndef AV_MEM_MEM_PRIV_H
 #define AV_MEM_MEM_PRIV_H
@@ -12,13 +12,15 @@
 
 #include <pthread.h>
 
-/* A host page number is split 14 + 13 + 18: 45 bits, which with the page offset is a 57-bit address. */
+/* A host page number is split 14 + 13 + 18: 45 bits, which with the page offset is a 57-bit
+ * address. */
 #define ATTR_LEAF_BITS 18
 #define ATTR_MID_BITS  13
 #define ATTR_ROOT_BITS 14
 
 struct mem_attrs {
-	u8 ***root; /* [root][mid] -> leaf; each level's pointers are set once by compare-exchange */
+	u8 ***root; /* [root][mid] -> leaf; each level's pointers are set once by compare-exchange
+		     */
 };
 
 /* A dirty log, shared by the versions of a slot. */
@@ -40,7 +42,7 @@ struct mem_version {
 struct mem_table {
 	struct av_epoch_item item;
 	u32 n;
-	u32 hint[MEM_HINTS]; /* atomic; only ever a guess */
+	u32 hint[MEM_HINTS];		  /* atomic; only ever a guess */
 	const struct mem_version *slot[]; /* by gpa */
 };
 
