@@ -70,7 +70,7 @@ static void ldmxcsr(struct x86_cpu *c, const struct x86_insn *i)
 	if (c->simd_live)
 		__asm__ volatile("ldmxcsr %0" : : "m"(v));
 	else
-		X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = v;
+		x86_simd_set_mxcsr(c, v);
 }
 
 static void stmxcsr(struct x86_cpu *c, const struct x86_insn *i)

@@ -315,12 +315,12 @@ static const struct x86_insn *restore(struct x86_cpu *c, const struct x86_insn *
 			x86_fill(c->xsave + x86_xlayout()->off[n], 0,
 				 n ? component_bytes(c, n) : 0);
 	}
-	if (compact ? load & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX))
-		X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = X86_FIELD(t, X86_XS_MXCSR, u32);
-	else if (compact && (init & X86_XCOMP_SSE))
-		X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = X86_MXCSR_INIT;
 	X86_FIELD(c->xsave, X86_XS_BV, u64) |= load;
 	x86_simd_init(c, x86_long_mode(c) ? init : init & X86_XCOMP_X87);
+	if (compact ? load & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX))
+		x86_simd_set_mxcsr(c, X86_FIELD(t, X86_XS_MXCSR, u32));
+	else if (compact && (init & X86_XCOMP_SSE))
+		x86_simd_set_mxcsr(c, X86_MXCSR_INIT);
 	return x86_next(i);
 }
 

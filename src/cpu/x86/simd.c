@@ -159,6 +159,9 @@ void x86_simd_spill(struct x86_cpu *c)
 	if (layout.xcr0 & X86_XCOMP_AVX)
 		__asm__ volatile("vzeroupper");
 	x86_simd_put_pointers(c);
+	/* Readers of the image take MXCSR for initial when the SSE component is absent. */
+	if (X86_FIELD(c->xsave, X86_XS_MXCSR, u32) != X86_MXCSR_INIT)
+		X86_FIELD(c->xsave, X86_XS_BV, u64) |= X86_XCOMP_SSE;
 	c->stats[X86_STAT_SIMD_SPILLS]++;
 }
 
@@ -204,6 +207,13 @@ void x86_simd_init(struct x86_cpu *c, u64 comps)
 			init_component(c->xsave, n);
 	}
 	*bv &= ~comps;
+}
+
+void x86_simd_set_mxcsr(struct x86_cpu *c, u32 v)
+{
+	if (v != X86_MXCSR_INIT)
+		x86_simd_image(c, X86_XCOMP_SSE);
+	X86_FIELD(c->xsave, X86_XS_MXCSR, u32) = v;
 }
 
 u64 x86_simd_xinuse(struct x86_cpu *c)

@@ -42,6 +42,9 @@ void x86_simd_put_pointers(struct x86_cpu *c);
 /* On a spilled image: puts components into their initial state. */
 void x86_simd_init(struct x86_cpu *c, u64 comps);
 
+/* MXCSR of a spilled image; other values than the initial one make the SSE component present. */
+void x86_simd_set_mxcsr(struct x86_cpu *c, u32 v);
+
 /* XINUSE as XGETBV with ECX = 1 reports it, not yet masked by XCR0. */
 u64 x86_simd_xinuse(struct x86_cpu *c);
 
