@@ -309,6 +309,7 @@ static bool step(struct x86_cpu *c, const struct x86_insn *i, enum x86_exit_reas
 {
 	bool tf = c->rflags & X86_FLAG_TF, user_step = c->guest_debug & GUEST_DEBUG_STEP;
 	u64 la = c->code_la + i->off;
+	x86_op_fn *fn;
 	u32 hit;
 
 	if ((c->guest_debug & GUEST_DEBUG_HW) && (hit = breakpoints_at(c->guest_dr, c->guest_dr7, la))) {
@@ -323,10 +324,14 @@ static bool step(struct x86_cpu *c, const struct x86_insn *i, enum x86_exit_reas
 		x86_raise_db(c, hit);
 	c->rflags &= ~X86_FLAG_RF;
 	c->insn = i;
-	i = i->fn(c, i);
+	fn = i->fn;
+	i = fn(c, i);
 	if (i)
 		c->rip = la_to_rip(c, c->code_la + i->off);
 	c->insn = NULL;
+	/* SYSCALL traps by the TF that it leaves, or the kernel would be entered twice on the user's stack (SDM, SYSCALL). */
+	if (fn == x86_op_syscall)
+		tf = c->rflags & X86_FLAG_TF;
 	if (user_step && !io_unfinished(c)) {
 		c->exit.debug.vector = X86_DB;
 		c->exit.debug.pc = c->rip + (c->code_size == 8 ? 0 : c->seg[X86_CS].base);
