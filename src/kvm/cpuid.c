@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the emulated processor is: the leaves of KVM_GET_SUPPORTED_CPUID for the personality host, intel or amd.
+ * What the emulated processor is: the leaves of KVM_GET_SUPPORTED_CPUID for the personality host,
+ * intel or amd.
  *
- * Owns all leaves but the feature bits, which are rows of cpuid_table.c. Built once in a process: the host and ANYVISOR_CPU
- * do not change. A personality is data: both run on any host, and what differs is in struct identity.
+ * Owns all leaves but the feature bits, which are rows of cpuid_table.c. Built once in a process:
+ * the host and ANYVISOR_CPU do not change. A personality is data: both run on any host, and what
+ * differs is in struct identity.
  */
 #include "kvm/cpuid_priv.h"
 #include "kvm/kvm_priv.h"
@@ -23,7 +25,8 @@ struct regs {
 	u32 r[KVM_CPUID_REGS];
 };
 
-/* A processor to be when the host's is of the other vendor: no quirk of an older one applies to it. */
+/* A processor to be when the host's is of the other vendor: no quirk of an older one applies to it.
+ */
 struct identity {
 	const char *vendor; /* 12 characters in the order of EBX, EDX, ECX */
 	u32 signature;	    /* CPUID.1:EAX */
@@ -100,8 +103,7 @@ static bool offered(const struct kvm_cpuid_bit *b)
 {
 	u64 xcr0 = x86_host_xcr0();
 
-	if (b->when & CPUID_HOST &&
-	    !(host_cpuid(b->function, b->index).r[b->reg] & BIT(b->bit)))
+	if (b->when & CPUID_HOST && !(host_cpuid(b->function, b->index).r[b->reg] & BIT(b->bit)))
 		return false;
 	if (b->when & CPUID_XSAVE && !xcr0)
 		return false;
@@ -135,7 +137,8 @@ static struct kvm_cpuid_entry2 *add(u32 function, u32 index, u32 flags, struct r
 {
 	struct kvm_cpuid_entry2 *e = &supported[nr_supported];
 
-	/* The table is sized for the most sub-leaves that can come; a host with more loses the last. */
+	/* The table is sized for the most sub-leaves that can come; a host with more loses the
+	 * last. */
 	if (nr_supported < MAX_ENTRIES - 1)
 		nr_supported++;
 	*e = (struct kvm_cpuid_entry2){
@@ -168,7 +171,8 @@ static void signature_leaf(u32 function, u32 index)
 	struct regs v = feature_bits(function, 0);
 
 	v.r[KVM_CPUID_EAX] = native ? host_cpuid(1, 0).r[KVM_CPUID_EAX] : who->signature;
-	v.r[KVM_CPUID_EBX] = 8 << 8; /* CLFLUSH works on 8 quadwords; ids and counts are the VMM's to fill in */
+	v.r[KVM_CPUID_EBX] =
+		8 << 8; /* CLFLUSH works on 8 quadwords; ids and counts are the VMM's to fill in */
 	add(function, 0, 0, v);
 }
 
@@ -177,8 +181,7 @@ static void extended_signature_leaf(u32 function, u32 index)
 	struct regs v = feature_bits(function, 0);
 
 	if (who == &amd)
-		v.r[KVM_CPUID_EAX] =
-			native ? host_cpuid(1, 0).r[KVM_CPUID_EAX] : who->signature;
+		v.r[KVM_CPUID_EAX] = native ? host_cpuid(1, 0).r[KVM_CPUID_EAX] : who->signature;
 	add(function, 0, 0, v);
 }
 
@@ -209,8 +212,8 @@ static void descriptors_leaf(u32 function, u32 index)
 }
 
 /*
- * Caches: Intel's leaf 4 and AMD's 0x8000001d have one format, but for the core count in EAX[31:26] of the former. The host's
- * caches are shown in whichever the personality has.
+ * Caches: Intel's leaf 4 and AMD's 0x8000001d have one format, but for the core count in EAX[31:26]
+ * of the former. The host's caches are shown in whichever the personality has.
  */
 static void cache_leaf(u32 function, u32 index)
 {
@@ -225,7 +228,8 @@ static void cache_leaf(u32 function, u32 index)
 		struct regs v = host_cpuid(source, i);
 
 		v.r[KVM_CPUID_EAX] &= mask;
-		/* The list ends with the entry of type 0; eight levels are more than any host has. */
+		/* The list ends with the entry of type 0; eight levels are more than any host has.
+		 */
 		if (!(v.r[KVM_CPUID_EAX] & 0x1f) || i == 8) {
 			add(function, i, SIGNIFICANT, (struct regs){{0}});
 			return;
@@ -277,7 +281,8 @@ static void xsave_leaf(u32 function, u32 index)
 		if (!(xcr0 & BIT64(i)))
 			continue;
 		v = host_cpuid(function, i);
-		v.r[KVM_CPUID_ECX] &= BIT(1); /* alignment; supervisor states and XFD are not offered */
+		v.r[KVM_CPUID_ECX] &=
+			BIT(1); /* alignment; supervisor states and XFD are not offered */
 		v.r[KVM_CPUID_EDX] = 0;
 		add(function, i, SIGNIFICANT, v);
 	}
@@ -301,7 +306,8 @@ static void brand_leaf(u32 function, u32 index)
 	add(function, 0, 0, native ? host_cpuid(function, 0) : v);
 }
 
-/* Cache and TLB descriptions in the vendor's own formats, which only a host of that vendor can fill in. */
+/* Cache and TLB descriptions in the vendor's own formats, which only a host of that vendor can fill
+ * in. */
 static void vendor_cache_leaf(u32 function, u32 index)
 {
 	struct regs v = {{0}};

@@ -2,12 +2,16 @@
 /*
  * Every CPUID feature bit that may be offered to a guest, one row each, with the condition for it.
  *
- * Data only: cpuid.c builds the leaves. A bit without a row is 0: that is how VMX, SVM, SGX, MONITOR, VME, CET, AMX, MPX, TSX,
- * LAM, 3DNow!, LWP and performance counters are not offered. Sources: SDM vol. 2 "CPUID", APM vol. 3 appendix E.
+ * Data only: cpuid.c builds the leaves. A bit without a row is 0: that is how VMX, SVM, SGX,
+ * MONITOR, VME, CET, AMX, MPX, TSX, LAM, 3DNow!, LWP and performance counters are not offered.
+ * Sources: SDM vol. 2 "CPUID", APM vol. 3 appendix E.
  */
 #include "kvm/cpuid_priv.h"
 
-#define ROW(leaf, index, reg, bit, name, when) {leaf, index, KVM_CPUID_##reg, bit, when, name}
+#define ROW(leaf, index, reg, bit, name, when)                                                     \
+	{                                                                                          \
+		leaf, index, KVM_CPUID_##reg, bit, when, name                                      \
+	}
 
 #define HOST  CPUID_HOST
 #define SOFT  CPUID_SOFT
@@ -43,7 +47,8 @@ const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	ROW(1, 0, EDX, 26, "sse2", SOFT),
 	ROW(1, 0, EDX, 27, "ss", HOST),
 
-	/* 1: ECX. TSC-deadline is offered by KVM_CAP_TSC_DEADLINE_TIMER, as KVM does, for it needs a local APIC here. */
+	/* 1: ECX. TSC-deadline is offered by KVM_CAP_TSC_DEADLINE_TIMER, as KVM does, for it needs
+	   a local APIC here. */
 	ROW(1, 0, ECX, 0, "sse3", HOST),
 	ROW(1, 0, ECX, 1, "pclmulqdq", HOST),
 	ROW(1, 0, ECX, 9, "ssse3", HOST),
@@ -105,7 +110,8 @@ const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	ROW(7, 0, ECX, 22, "rdpid", SOFT),
 	ROW(7, 0, ECX, 27, "movdiri", HOST),
 
-	/* 7.0: EDX. With IBRS_ALL in ARCH_CAPABILITIES a guest chooses IBRS and no retpolines; on AMD it reads both too. */
+	/* 7.0: EDX. With IBRS_ALL in ARCH_CAPABILITIES a guest chooses IBRS and no retpolines; on
+	   AMD it reads both too. */
 	ROW(7, 0, EDX, 2, "avx512_4vnniw", HOST | E512),
 	ROW(7, 0, EDX, 3, "avx512_4fmaps", HOST | E512),
 	ROW(7, 0, EDX, 4, "fsrm", SOFT),

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * The MSRs that kvm/ keeps rather than the CPU: the local APIC's, the TSC as the VMM sets it, and KVM's paravirtual ones.
+ * The MSRs that kvm/ keeps rather than the CPU: the local APIC's, the TSC as the VMM sets it, and
+ * KVM's paravirtual ones.
  *
- * One row per range. Reached from the VMM under vcpu->lock (host_initiated) and from the guest on the vCPU's thread inside x86_run():
- * guest paths take no vm->lock.
+ * One row per range. Reached from the VMM under vcpu->lock (host_initiated) and from the guest on
+ * the vCPU's thread inside x86_run(): guest paths take no vm->lock.
  */
 #include "kvm/vcpu_priv.h"
 
 #include <asm/kvm_para.h>
 #include <errno.h>
 
-#define MSR_TSC		      0x10
-#define MSR_APIC_BASE	      0x1b
-#define MSR_TSC_DEADLINE      0x6e0
-#define MSR_X2APIC_FIRST      0x800
-#define MSR_X2APIC_LAST	      0x8ff
+#define MSR_TSC		 0x10
+#define MSR_APIC_BASE	 0x1b
+#define MSR_TSC_DEADLINE 0x6e0
+#define MSR_X2APIC_FIRST 0x800
+#define MSR_X2APIC_LAST	 0x8ff
 
 /* IA32_ARCH_CAPABILITIES: nothing here speculates past a check, so every known flaw is denied. */
 static const u8 arch_cap_bits[] = {
@@ -55,7 +56,8 @@ struct kvm_msr_row {
 	u32 first, last;
 	int (*get)(struct kvm_vcpu *v, u32 msr, u64 *value, bool host);
 	int (*set)(struct kvm_vcpu *v, u32 msr, u64 value, bool host);
-	u8 pv_feature; /* 1 + the KVM_FEATURE_* bit that a guest needs once the VMM enforces CPUID */
+	u8 pv_feature; /* 1 + the KVM_FEATURE_* bit that a guest needs once the VMM enforces CPUID
+			*/
 };
 
 static int get_apic_base(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)

@@ -2,11 +2,13 @@
 /*
  * KVM_RUN: from the VMM's call to the guest and back, with kvm_run as the letter between the two.
  *
- * Owns the order in which things are looked at and the translation of the engine's exits into KVM's. Runs in the caller's thread, under
- * vcpu->lock and no other; makes no system call in steady state but futex(2), and rt_sigprocmask(2) where the VMM gave a signal mask.
+ * Owns the order in which things are looked at and the translation of the engine's exits into
+ * KVM's. Runs in the caller's thread, under vcpu->lock and no other; makes no system call in steady
+ * state but futex(2), and rt_sigprocmask(2) where the VMM gave a signal mask.
  *
- * Leaving. Everything that must end or interrupt a run is a bit in v->todo, set before X86_REQ_OUT. The loop clears
- * X86_REQ_OUT first and reads todo afterwards, so a bit set in between brings the request back and is found on the next turn.
+ * Leaving. Everything that must end or interrupt a run is a bit in v->todo, set before X86_REQ_OUT.
+ * The loop clears X86_REQ_OUT first and reads todo afterwards, so a bit set in between brings the
+ * request back and is found on the next turn.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -16,7 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SIGBIT(sig)  BIT64((sig) - 1)
+#define SIGBIT(sig) BIT64((sig)-1)
 /* The engine's own faults arrive as these; a blocked one would kill the process. */
 #define FAULT_SIGNALS (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
 
@@ -44,8 +46,9 @@ static u64 set_sigmask(u64 set)
 }
 
 /*
- * KVM_SET_SIGNAL_MASK. Signals pending already end the run before it begins and stay pending, without their handler being called: that is
- * what callers who take them with sigwait rely on. Returns true in that case, with the mask unchanged.
+ * KVM_SET_SIGNAL_MASK. Signals pending already end the run before it begins and stay pending,
+ * without their handler being called: that is what callers who take them with sigwait rely on.
+ * Returns true in that case, with the mask unchanged.
  */
 static bool apply_sigmask(struct kvm_vcpu *v, u64 *old)
 {
@@ -83,7 +86,8 @@ static bool window_asked(const struct kvm_vcpu *v)
 	return READ_ONCE(v->run->request_interrupt_window) && !pic_in_library(v);
 }
 
-/* Split irqchip: the vector that the VMM's PIC answered goes in as soon as the LAPIC and the guest take it. */
+/* Split irqchip: the vector that the VMM's PIC answered goes in as soon as the LAPIC and the guest
+ * take it. */
 static bool extint_deliverable(struct kvm_vcpu *v)
 {
 	return v->ev.extint && guest_takes_interrupts(v) && kvm_lapic_accepts_extint(v);
@@ -242,14 +246,16 @@ static int enter_guest(struct kvm_vcpu *v)
 	c->want_irq_window = window_asked(v) || v->ev.extint || v->ev.irq;
 	if (c->want_irq_window && v->lapic && !kvm_lapic_accepts_extint(v))
 		c->want_irq_window = v->ev.irq;
-	/* Anything may have changed outside: the CPU looks at events before its first instruction. */
+	/* Anything may have changed outside: the CPU looks at events before its first instruction.
+	 */
 	x86_irq_hint(c);
 	v->ran_once = true;
 	v->finish_insn = false;
 	return exits[x86_run(c)](v);
 }
 
-/* A device access was answered but its instruction has not run since: it finishes first, so that the VMM sees whole instructions. */
+/* A device access was answered but its instruction has not run since: it finishes first, so that
+ * the VMM sees whole instructions. */
 static int finish_insn(struct kvm_vcpu *v)
 {
 	int ret;
@@ -287,7 +293,8 @@ static int do_todo(struct kvm_vcpu *v)
 	if (todo & KVM_TODO_CLOCK)
 		update_clock(v);
 	if (todo & KVM_TODO_IOAPIC_EOI) {
-		/* An interruption is not lost: the run ends here as well. A kick is owed one EINTR. */
+		/* An interruption is not lost: the run ends here as well. A kick is owed one EINTR.
+		 */
 		__atomic_fetch_or(&v->todo, todo & KVM_TODO_KICK, __ATOMIC_SEQ_CST);
 		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = v->eoi_vector;
@@ -301,8 +308,8 @@ static int do_todo(struct kvm_vcpu *v)
 /* Not RUNNABLE: waits for what its MP state waits for. */
 static int block(struct kvm_vcpu *v)
 {
-	bool halted = v->mp_state == KVM_MP_STATE_HALTED ||
-		      v->mp_state == KVM_MP_STATE_AP_RESET_HOLD;
+	bool halted =
+		v->mp_state == KVM_MP_STATE_HALTED || v->mp_state == KVM_MP_STATE_AP_RESET_HOLD;
 
 	if (window_asked(v) && ready_for_injection(v)) {
 		v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
@@ -425,7 +432,8 @@ static void complete_exit(struct kvm_vcpu *v)
 
 static int run_checked(struct kvm_vcpu *v)
 {
-	/* Read after uapi_thread_enter(): a handler that ran before it has set it by now, a later one sets KVM_TODO_SIGNAL. */
+	/* Read after uapi_thread_enter(): a handler that ran before it has set it by now, a later
+	 * one sets KVM_TODO_SIGNAL. */
 	bool immediate = READ_ONCE(v->run->immediate_exit);
 	int ret;
 

@@ -2,8 +2,9 @@
 /*
  * The vCPU object: how it is made and freed, its file descriptor and its table of ioctls.
  *
- * Must not know what an ioctl does: that is in vcpu_*.c and run.c. Every operation runs under vcpu->lock, taken here and
- * nowhere else, so none can forget it; KVM_RUN holds it for as long as the guest runs, as KVM does.
+ * Must not know what an ioctl does: that is in vcpu_*.c and run.c. Every operation runs under
+ * vcpu->lock, taken here and nowhere else, so none can forget it; KVM_RUN holds it for as long as
+ * the guest runs, as KVM does.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -100,7 +101,8 @@ static const struct uapi_ioctl vcpu_ioctls[] = {
 	UAPI_STRUCT(KVM_SET_FPU, struct kvm_fpu, IN, locked_set_fpu, 0),
 	UAPI_STRUCT(KVM_GET_XSAVE, struct kvm_xsave, OUT, locked_get_xsave, 0),
 	UAPI_STRUCT(KVM_SET_XSAVE, struct kvm_xsave, IN, locked_set_xsave, 0),
-	/* The image of every feature offered here fits the 4 KiB of the older call (KVM_CAP_XSAVE2 says 4096). */
+	/* The image of every feature offered here fits the 4 KiB of the older call (KVM_CAP_XSAVE2
+	   says 4096). */
 	UAPI_STRUCT(KVM_GET_XSAVE2, struct kvm_xsave, OUT, locked_get_xsave, 0),
 	UAPI_STRUCT(KVM_GET_XCRS, struct kvm_xcrs, OUT, locked_get_xcrs, 0),
 	UAPI_STRUCT(KVM_SET_XCRS, struct kvm_xcrs, IN, locked_set_xcrs, 0),
@@ -126,7 +128,8 @@ static const struct uapi_ioctl vcpu_ioctls[] = {
 		  IN, locked_set_cpuid, 0),
 	UAPI_TAIL(KVM_SET_CPUID2, struct kvm_cpuid2, nent, struct kvm_cpuid_entry2, MAX_CPUID,
 		  -E2BIG, IN, locked_set_cpuid2, 0),
-	/* Room for any number of entries is welcome and none is read: the handler copies out itself. */
+	/* Room for any number of entries is welcome and none is read: the handler copies out
+	   itself. */
 	UAPI_VALUE(KVM_GET_CPUID2, locked_get_cpuid2, 0),
 	/* A null pointer means "no mask". */
 	UAPI_VALUE(KVM_SET_SIGNAL_MASK, locked_set_signal_mask, 0),
@@ -140,7 +143,8 @@ static const struct uapi_ioctl vcpu_ioctls[] = {
 	UAPI_STRUCT(KVM_SET_DEVICE_ATTR, struct kvm_device_attr, IN, locked_set_device_attr, 0),
 };
 
-/* The last fd is gone; the vCPU itself stays with its VM, whose other vCPUs may look at it without a lock. */
+/* The last fd is gone; the vCPU itself stays with its VM, whose other vCPUs may look at it without
+ * a lock. */
 static void vcpu_release(struct uapi_object *obj)
 {
 	uapi_put(&to_vcpu(obj)->vm->obj);
@@ -179,7 +183,8 @@ void kvm_vcpu_destroy(struct kvm_vcpu *v)
 	free(v);
 }
 
-/* The engine touches guest memory and runs guest instructions on the host; what faults there is the guest's or the VMM's. */
+/* The engine touches guest memory and runs guest instructions on the host; what faults there is the
+ * guest's or the VMM's. */
 static bool engine_fault(int sig, siginfo_t *si, void *ucontext)
 {
 	return x86_signal(sig, si, ucontext);
@@ -205,7 +210,8 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm_vm *vm, u32 id)
 	v->poll_control_msr = 1;
 	v->mp_state = KVM_MP_STATE_RUNNABLE;
 	v->cpu->user_lapic = !kvm_irqchip_in_kernel(vm);
-	/* Before there is a LAPIC: its timer would ask for the TSC of a vCPU that is not listed yet. */
+	/* Before there is a LAPIC: its timer would ask for the TSC of a vCPU that is not listed
+	 * yet. */
 	ret = kvm_vcpu_set_tsc_khz(v, vm->tsc_khz ? vm->tsc_khz : kvm_host_tsc_khz());
 	if (ret)
 		return ret;
@@ -248,7 +254,8 @@ int kvm_vcpu_create_fd(struct kvm_vm *vm, u32 id)
 	}
 	ret = uapi_object_map(fd, RUN_BYTES, &pages);
 	if (ret) {
-		/* The last reference's release() drops the VM; the vCPU was never listed there and is freed here. */
+		/* The last reference's release() drops the VM; the vCPU was never listed there and
+		 * is freed here. */
 		uapi_fd_closing(fd);
 		sys(SYS_close, fd);
 		uapi_put(&v->obj);

@@ -2,8 +2,9 @@
 /*
  * A vCPU's CPUID as the VMM sets and reads it.
  *
- * Owns kvm_vcpu.cpuid and what kvm/ derives from it; the CPU gets its own copy and derives its features itself. What may be
- * offered at all is cpuid.c's business: as in KVM, a VMM may set bits that are not.
+ * Owns kvm_vcpu.cpuid and what kvm/ derives from it; the CPU gets its own copy and derives its
+ * features itself. What may be offered at all is cpuid.c's business: as in KVM, a VMM may set bits
+ * that are not.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -65,7 +66,8 @@ static u32 compacted_size(const struct kvm_cpuid_entry2 *e, u32 n, u64 xcr0)
 	return size;
 }
 
-/* The bits that follow the CPU's state rather than the VMM's wish; the CPU does the same for the guest. */
+/* The bits that follow the CPU's state rather than the VMM's wish; the CPU does the same for the
+ * guest. */
 static void follow_state(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 {
 	const struct x86_cpu *cpu = v->cpu;
@@ -142,7 +144,8 @@ static int set_cpuid(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 	int ret;
 
 	follow_state(v, e, n);
-	/* The guest has seen its CPUID: only the very same one is taken, for VMMs that reuse vCPUs. */
+	/* The guest has seen its CPUID: only the very same one is taken, for VMMs that reuse vCPUs.
+	 */
 	if (v->ran_once) {
 		follow_state(v, v->cpuid, v->nr_cpuid);
 		if (!same(v, e, n))
@@ -227,8 +230,8 @@ KVM_VCPU_OP(kvm_op_get_cpuid2)
 	if (head.nent < v->nr_cpuid)
 		return -E2BIG;
 	follow_state(v, v->cpuid, v->nr_cpuid);
-	if (v->nr_cpuid && uapi_copy_out(arg->value + sizeof(head), v->cpuid,
-					 v->nr_cpuid * sizeof(*v->cpuid)))
+	if (v->nr_cpuid &&
+	    uapi_copy_out(arg->value + sizeof(head), v->cpuid, v->nr_cpuid * sizeof(*v->cpuid)))
 		return -EFAULT;
 	/* As KVM: nent stays what the caller said. */
 	return uapi_copy_out(arg->value, &head, sizeof(head));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * What is about to happen to a vCPU: exceptions, interrupts, NMIs, SMIs, machine checks, INIT and SIPI, and its MP state.
+ * What is about to happen to a vCPU: exceptions, interrupts, NMIs, SMIs, machine checks, INIT and
+ * SIPI, and its MP state.
  *
- * Owns kvm_vcpu.ev and the MP state's changes. The engine holds one event at a time (cpu->inject); KVM's structs can name an
- * exception, an NMI and an interrupt at once, so the later ones queue in kvm_vcpu.ev in KVM's order of priority.
+ * Owns kvm_vcpu.ev and the MP state's changes. The engine holds one event at a time (cpu->inject);
+ * KVM's structs can name an exception, an NMI and an interrupt at once, so the later ones queue in
+ * kvm_vcpu.ev in KVM's order of priority.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -55,7 +57,8 @@ static void inject(struct kvm_vcpu *v, enum x86_event_type type, u8 vector, bool
 	v->cpu->inject.pending = true;
 }
 
-/* Whatever waits in cpu->inject goes back into the queue, so that an exception can take its place. */
+/* Whatever waits in cpu->inject goes back into the queue, so that an exception can take its place.
+ */
 static void requeue(struct kvm_vcpu *v)
 {
 	if (!v->cpu->inject.pending)
@@ -134,10 +137,12 @@ void kvm_events_get(struct kvm_vcpu *v, struct kvm_vcpu_events *out)
 	memset(out, 0, sizeof(*out));
 	if (!queued)
 		v->ev.has_payload = false;
-	/* Without the payload capability the VMM could not give it back: then CR2 or DR6 has to be right already. */
+	/* Without the payload capability the VMM could not give it back: then CR2 or DR6 has to be
+	 * right already. */
 	if (queued && !v->vm->exception_payload)
 		deliver_payload(v);
-	/* The instruction that made a software exception will make it again: KVM does not report those. */
+	/* The instruction that made a software exception will make it again: KVM does not report
+	 * those. */
 	if (queued && cpu->inject.type == X86_EV_HWEXC) {
 		out->exception.pending = v->ev.pending;
 		out->exception.injected = !v->ev.pending || !v->vm->exception_payload;
@@ -292,7 +297,8 @@ KVM_VCPU_OP(kvm_op_interrupt)
 		}
 		return 0;
 	}
-	/* With LAPICs here, this is the INTA answer of a PIC in the VMM; with the PIC here too it has no meaning. */
+	/* With LAPICs here, this is the INTA answer of a PIC in the VMM; with the PIC here too it
+	 * has no meaning. */
 	if (irqchip_has_chips(v->vm->ic))
 		return -ENXIO;
 	if (v->ev.extint)
@@ -316,7 +322,8 @@ KVM_VCPU_OP(kvm_op_smi)
 
 /* ---- MP state ---- */
 
-/* SDM vol. 3 "MP Initialization": INIT is held while in SMM; a SIPI counts only while the CPU waits for one. */
+/* SDM vol. 3 "MP Initialization": INIT is held while in SMM; a SIPI counts only while the CPU waits
+ * for one. */
 void kvm_accept_init_sipi(struct kvm_vcpu *v)
 {
 	u32 todo;
@@ -335,8 +342,8 @@ void kvm_accept_init_sipi(struct kvm_vcpu *v)
 			lapic_reset(v->lapic, true);
 		memset(&v->ev, 0, sizeof(v->ev));
 		v->need_completion = v->finish_insn = false;
-		v->mp_state = v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE :
-						       KVM_MP_STATE_INIT_RECEIVED;
+		v->mp_state =
+			v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if (todo & KVM_TODO_SIPI && v->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
 		x86_sipi(v->cpu, READ_ONCE(v->sipi_vector));
@@ -413,7 +420,8 @@ KVM_VCPU_OP(kvm_op_tpr_access_reporting)
 
 	if (in->flags)
 		return -EINVAL;
-	/* Hardware without TPR traps reports none either: the flag is kept, no access ever needs reporting. */
+	/* Hardware without TPR traps reports none either: the flag is kept, no access ever needs
+	 * reporting. */
 	v->tpr_reporting = in->enabled;
 	return 0;
 }

@@ -2,8 +2,9 @@
 /*
  * A vCPU's x87, SIMD and extended state as the VMM reads and writes it.
  *
- * Owns the conversion between KVM's structs and the CPU's XSAVE image (standard format, spilled before it is touched).
- * PKRU lives in struct x86_cpu rather than in the image, as in KVM, and is placed into the image here.
+ * Owns the conversion between KVM's structs and the CPU's XSAVE image (standard format, spilled
+ * before it is touched). PKRU lives in struct x86_cpu rather than in the image, as in KVM, and is
+ * placed into the image here.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -42,7 +43,8 @@ static struct xsave_image *image(struct kvm_vcpu *v)
 	return (struct xsave_image *)v->cpu->xsave;
 }
 
-/* Components whose bit is clear hold anything: give them their initial values before they are shown or partly written. */
+/* Components whose bit is clear hold anything: give them their initial values before they are shown
+ * or partly written. */
 static void expand_legacy(struct xsave_image *x)
 {
 	if (!(x->xstate_bv & XFEATURE_FP)) {
@@ -143,7 +145,8 @@ KVM_VCPU_OP(kvm_op_get_xsave)
 	for (u32 i = 2; i < 63; i++) {
 		if (!(bv & BIT64(i)) || !component(i, &offset, &size))
 			continue;
-		if (offset + size <= sizeof(struct kvm_xsave) && offset + size <= v->cpu->xsave_size)
+		if (offset + size <= sizeof(struct kvm_xsave) &&
+		    offset + size <= v->cpu->xsave_size)
 			memcpy((u8 *)out + offset, (u8 *)x + offset, size);
 	}
 	if (exchangeable(v) & XFEATURE_PKRU && v->cpu->pkru && component(9, &offset, &size)) {
@@ -160,7 +163,8 @@ KVM_VCPU_OP(kvm_op_set_xsave)
 	u64 bv = in->xstate_bv;
 	u32 offset, size, pkru = 0;
 
-	/* What the host supports may be set, whatever the guest's CPUID says: a VMM may set state before CPUID. */
+	/* What the host supports may be set, whatever the guest's CPUID says: a VMM may set state
+	 * before CPUID. */
 	if (bv & ~(x86_host_xcr0() | XFEATURE_FPSSE) || in->xcomp_bv)
 		return -EINVAL;
 	for (u32 i = 0; i < ARRAY_SIZE(in->reserved); i++)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A vCPU's remaining controls: signal mask, TSC, debugging by the VMM, per-vCPU capabilities and attributes.
+ * A vCPU's remaining controls: signal mask, TSC, debugging by the VMM, per-vCPU capabilities and
+ * attributes.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -65,8 +66,9 @@ static void set_tsc_offset(struct kvm_vcpu *v, u64 offset)
 }
 
 /*
- * Each vCPU's TSC is set by an ioctl of its own, some microseconds apart. Values that lie within a second of where the VM's
- * last set TSC would stand now are meant to be the same instant (and 0 means a new vCPU): they get the same offset.
+ * Each vCPU's TSC is set by an ioctl of its own, some microseconds apart. Values that lie within a
+ * second of where the VM's last set TSC would stand now are meant to be the same instant (and 0
+ * means a new vCPU): they get the same offset.
  */
 static bool meant_to_be_in_step(const struct kvm_vcpu *v, u64 tsc, u64 now)
 {
@@ -138,8 +140,8 @@ KVM_VCPU_OP(kvm_op_get_device_attr)
 	const struct kvm_device_attr *attr = arg->data;
 	int ret = attr_known(attr);
 
-	return ret ? ret :
-		     uapi_copy_out(attr->addr, &v->cpu->tsc_offset, sizeof(v->cpu->tsc_offset));
+	return ret ? ret
+		   : uapi_copy_out(attr->addr, &v->cpu->tsc_offset, sizeof(v->cpu->tsc_offset));
 }
 
 KVM_VCPU_OP(kvm_op_set_device_attr)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the vCPU's own files share: the operations behind its ioctls, and the state transfers that KVM_CAP_SYNC_REGS does too.
+ * What the vCPU's own files share: the operations behind its ioctls, and the state transfers that
+ * KVM_CAP_SYNC_REGS does too.
  *
  * Every function here runs with vcpu->lock held, so it owns the CPU, unless it says otherwise.
  */
@@ -60,7 +61,8 @@ int kvm_events_set(struct kvm_vcpu *v, struct kvm_vcpu_events *in);
 void kvm_queue_exception(struct kvm_vcpu *v, u8 vector, bool has_error, u32 error);
 /* Is an exception waiting to be delivered? */
 bool kvm_exception_queued(const struct kvm_vcpu *v);
-/* Is an external interrupt, an NMI or an exception half-delivered, so that user space must not inject another? */
+/* Is an external interrupt, an NMI or an exception half-delivered, so that user space must not
+ * inject another? */
 bool kvm_event_in_flight(const struct kvm_vcpu *v);
 /* Before the guest is entered: puts the next event in line into cpu->inject. */
 void kvm_events_prepare(struct kvm_vcpu *v);
@@ -68,7 +70,8 @@ void kvm_events_prepare(struct kvm_vcpu *v);
 u32 kvm_interrupt_shadow(const struct kvm_vcpu *v);
 /* Takes INIT and SIPI from todo; changes mp_state. */
 void kvm_accept_init_sipi(struct kvm_vcpu *v);
-/* Does the LAPIC pass interrupts of an external PIC (LVT0 unmasked in ExtINT mode, or no LAPIC enabled)? */
+/* Does the LAPIC pass interrupts of an external PIC (LVT0 unmasked in ExtINT mode, or no LAPIC
+ * enabled)? */
 bool kvm_lapic_accepts_extint(struct kvm_vcpu *v);
 
 /* vcpu_msr.c */
@@ -80,7 +83,8 @@ KVM_VCPU_OP(kvm_op_set_cpuid);
 KVM_VCPU_OP(kvm_op_set_cpuid2);
 KVM_VCPU_OP(kvm_op_get_cpuid2);
 /* The guest's entry, or NULL. index counts only where the entry says so. */
-const struct kvm_cpuid_entry2 *kvm_find_cpuid(const struct kvm_cpuid_entry2 *e, u32 n, u32 function, u32 index);
+const struct kvm_cpuid_entry2 *kvm_find_cpuid(const struct kvm_cpuid_entry2 *e, u32 n, u32 function,
+					      u32 index);
 /* The XCR0 bits that the guest's CPUID and the host allow. */
 u64 kvm_guest_xcr0(const struct kvm_vcpu *v);
 
@@ -105,7 +109,8 @@ void kvm_vcpu_set_tsc_locked(struct kvm_vcpu *v, u64 tsc);
 KVM_VCPU_OP(kvm_op_run);
 
 /* world.c */
-/* Sleeps until kvm_vcpu_kick(), unless one of those bits is to do or ready(v) (may be NULL) holds already: no wake-up is lost. owner */
+/* Sleeps until kvm_vcpu_kick(), unless one of those bits is to do or ready(v) (may be NULL) holds
+ * already: no wake-up is lost. owner */
 void kvm_vcpu_sleep(struct kvm_vcpu *v, u32 todo, bool (*ready)(struct kvm_vcpu *v));
 
 /* msr.c */

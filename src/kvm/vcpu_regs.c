@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * A vCPU's registers as the VMM reads and writes them: general, system and debug registers, and address translation.
+ * A vCPU's registers as the VMM reads and writes them: general, system and debug registers, and
+ * address translation.
  *
- * Owns the conversion between KVM's structs and struct x86_cpu; must not know how the guest uses them.
+ * Owns the conversion between KVM's structs and struct x86_cpu; must not know how the guest uses
+ * them.
  */
 #include "kvm/vcpu_priv.h"
 
@@ -45,7 +47,8 @@ void kvm_regs_set(struct kvm_vcpu *v, const struct kvm_regs *in)
 	if (vm86_changed)
 		x86_state_changed(cpu, false);
 
-	/* A pending exception belonged to the state that was replaced; one half-delivered does not go away. */
+	/* A pending exception belonged to the state that was replaced; one half-delivered does not
+	 * go away. */
 	if (v->ev.pending) {
 		if (kvm_exception_queued(v))
 			cpu->inject.pending = false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * KVM_RUN through the public API: guests of a few bytes, the exits they make, and what interrupts a run.
+ * KVM_RUN through the public API: guests of a few bytes, the exits they make, and what interrupts a
+ * run.
  */
 #include "api.h"
 
@@ -41,7 +42,7 @@ static struct kvm_regs regs(void)
 
 static void enable(int fd, u32 cap, u64 arg)
 {
-	struct kvm_enable_cap e = { .cap = cap, .args = { arg } };
+	struct kvm_enable_cap e = {.cap = cap, .args = {arg}};
 
 	ok(fd, KVM_ENABLE_CAP, &e);
 }
@@ -49,7 +50,7 @@ static void enable(int fd, u32 cap, u64 arg)
 /* A real-mode interrupt vector. */
 static void vector(u8 nr, u16 off)
 {
-	memcpy(g.ram + nr * 4, (u16[]){ off, 0 }, 4);
+	memcpy(g.ram + nr * 4, (u16[]){off, 0}, 4);
 }
 
 /* What follows is put down at off. */
@@ -119,7 +120,7 @@ static void string_pio(void **state)
 			((u16 *)pio_data(&g))[i] = (n + i) * 0x101;
 	}
 	guest_done(&g);
-	assert_memory_equal(g.ram + 0x4000, ((u16[]){ 0, 0x101, 0x202, 0x303 }), 8);
+	assert_memory_equal(g.ram + 0x4000, ((u16[]){0, 0x101, 0x202, 0x303}), 8);
 }
 
 static void mmio(void **state)
@@ -198,7 +199,8 @@ static void no_backing(void **state)
 	assert_int_equal(regs().rip, GUEST_CODE + 5); /* at the load */
 	/* Once the memory is there, the guest goes on. */
 	assert_ptr_equal(mmap(hole, PAGE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), hole);
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 hole);
 	hole[0] = 0x42;
 	assert_int_equal(guest_done(&g), 0x42);
 	munmap(hole, PAGE);
@@ -215,6 +217,15 @@ static void bad_argument(void **state)
 	fails(EINVAL, g.vcpu, KVM_RUN, 0);
 	g.run->kvm_valid_regs = 0;
 	guest_done(&g);
+}
+
+/* Instructions come from memory; a device cannot give them. */
+static void code_from_device(void **state)
+{
+	code(&g, 0xea, LE16(0), LE16(0xd000)); /* jmp d000:0 */
+	assert_int_equal(guest_run(&g), KVM_EXIT_INTERNAL_ERROR);
+	assert_int_equal(g.run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	assert_true(g.run->internal.ndata >= 1);
 }
 
 static void set_tpr(void **state)
@@ -234,7 +245,8 @@ static void set_tpr(void **state)
 	s.cr3 = 0x20000;
 	s.cr4 = 0x20;
 	s.efer = 0x500;
-	s.cs = (struct kvm_segment){ .limit = ~0u, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1, .selector = 8 };
+	s.cs = (struct kvm_segment){
+		.limit = ~0u, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1, .selector = 8};
 	ok(g.vcpu, KVM_SET_SREGS, &s);
 	/* mov eax, 5; mov cr8, rax; mov eax, 3; mov cr8, rax; */
 	code(&g, 0xb8, LE32(5), 0x44, 0x0f, 0x22, 0xc0, 0xb8, LE32(3), 0x44, 0x0f, 0x22, 0xc0);
@@ -263,7 +275,7 @@ static void status_fields(void **state)
 
 static void interrupt(void **state)
 {
-	struct kvm_interrupt irq = { 0x21 };
+	struct kvm_interrupt irq = {0x21};
 	u8 *was = at(0x2000);
 
 	code(&g, 0xb0, 0x5c); /* mov al, 0x5c */
@@ -304,6 +316,39 @@ static void nmi(void **state)
 	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
 	assert_int_equal(g.run->io.port, 0x80);
 	guest_done(&g);
+}
+
+/* Split irqchip: the PIC is the VMM's, the LAPIC is not. */
+static void split_interrupt(void **state)
+{
+	struct kvm_interrupt irq = {0x21};
+	u8 *was;
+
+	guest_make(&g);
+	enable(g.vm, KVM_CAP_SPLIT_IRQCHIP, 24);
+	guest_start(&g);
+	was = at(0x2000);
+	g_outb(&g, 0x80, 0x21);
+	code(&g, 0xcf);
+	g.at = was;
+	vector(0x21, 0x2000);
+	code(&g, 0xfb, 0x90, 0xf4); /* sti; nop; hlt */
+	g_done(&g);
+
+	g.run->request_interrupt_window = 1;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IRQ_WINDOW_OPEN);
+	ok(g.vcpu, KVM_INTERRUPT, &irq);
+	g.run->request_interrupt_window = 0;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x80);
+	/* It halts; asking for a window does not need it to run, and the interrupt wakes it. */
+	g.run->request_interrupt_window = 1;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IRQ_WINDOW_OPEN);
+	ok(g.vcpu, KVM_INTERRUPT, &irq);
+	g.run->request_interrupt_window = 0;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x80);
+	guest_end(&g);
 }
 
 static void injected_exception(void **state)
@@ -377,13 +422,13 @@ static void payload_delivered(void **state)
 
 static void single_step(void **state)
 {
-	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
 
 	code(&g, 0x90, 0xb0, 0x11, 0x90);
 	g_done(&g);
 	ok(g.vcpu, KVM_SET_GUEST_DEBUG, &d);
 	for (int i = 0; i < 3; i++) {
-		static const u16 after[] = { 1, 3, 4 };
+		static const u16 after[] = {1, 3, 4};
 
 		assert_int_equal(guest_run(&g), KVM_EXIT_DEBUG);
 		assert_int_equal(g.run->debug.arch.exception, 1);
@@ -398,7 +443,7 @@ static void single_step(void **state)
 
 static void guest_debug(void **state)
 {
-	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP };
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP};
 
 	code(&g, 0x90, 0x90, 0x90, 0xcc);
 	g_done(&g);
@@ -415,7 +460,8 @@ static void guest_debug(void **state)
 	assert_int_equal(g.run->debug.arch.pc, GUEST_CODE + 3);
 	assert_int_equal(regs().rip, GUEST_CODE + 3);
 
-	/* The guest's own breakpoint after all: given back, it is delivered, and returns behind itself. */
+	/* The guest's own breakpoint after all: given back, it is delivered, and returns behind
+	 * itself. */
 	u8 *was = at(0x2000);
 
 	code(&g, 0xcf);
@@ -547,13 +593,14 @@ static void kick_halted(void **state)
 	assert_int_equal(guest_done(&g), 1);
 }
 
-/* A signal that is pending when the run begins, under a mask that lets it in: EINTR, and it stays for sigwait. */
+/* A signal that is pending when the run begins, under a mask that lets it in: EINTR, and it stays
+ * for sigwait. */
 static void signal_mask_pending(void **state)
 {
 	struct {
 		struct kvm_signal_mask head;
 		u8 set[8];
-	} m = { .head.len = 8 };
+	} m = {.head.len = 8};
 	sigset_t block, old;
 	int sig;
 
@@ -733,8 +780,9 @@ static void *run_to_done(void *arg)
 }
 
 /*
- * Two vCPUs write into each other's code and increment a word across two pages under LOCK, while a third thread changes
- * memory slots: each waits for the others in all ways there are, and no increment is lost.
+ * Two vCPUs write into each other's code and increment a word across two pages under LOCK, while a
+ * third thread changes memory slots: each waits for the others in all ways there are, and no
+ * increment is lost.
  */
 static void vcpus_wait_for_each_other(void **state)
 {
@@ -756,11 +804,11 @@ static void vcpus_wait_for_each_other(void **state)
 
 	code(&g, 0xb9, LE16(ROUNDS)); /* mov cx, ROUNDS */
 	u16 loop = g.at - g.ram;
-	code(&g, 0xc6, 0x06, LE16(0x5000), 0xc3); /* mov byte [0x5000], ret */
+	code(&g, 0xc6, 0x06, LE16(0x5000), 0xc3);	   /* mov byte [0x5000], ret */
 	code(&g, 0xe8, LE16(0x5000 - (g.at - g.ram + 3))); /* call 0x5000 */
 	code(&g, 0xc6, 0x06, LE16(0x6000), 0xc3);
 	code(&g, 0xe8, LE16(0x6000 - (g.at - g.ram + 3)));
-	code(&g, 0x66, 0xf0, 0xff, 0x06, LE16(0x9ffe)); /* lock inc dword [0x9ffe] */
+	code(&g, 0x66, 0xf0, 0xff, 0x06, LE16(0x9ffe));		     /* lock inc dword [0x9ffe] */
 	code(&g, 0x49, 0x0f, 0x85, LE16(loop - (g.at - g.ram + 5))); /* dec cx; jnz loop */
 	g_done(&g);
 	g.ram[0x5000] = g.ram[0x6000] = 0xc3;
@@ -808,18 +856,47 @@ static void ioctls_wait(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(pio), T(string_pio), T(mmio), T(hlt), T(shutdown_exit), T(triple_fault_event), T(no_backing),
-		T(bad_argument), T(set_tpr), T(status_fields), T(interrupt), T(nmi), T(injected_exception), T(two_events),
-		T(payload_delivered), T(single_step), T(guest_debug), T(immediate_exit), T(kick_while_running),
-		T(kick_from_outside), TIRQ(kick_halted), T(signal_mask_pending), T(signal_running), TIRQ(signal_halted),
-		T(sync_regs), T(cpuid_after_run), T(guest_sees_cpuid), T(code_rewritten), TIRQ(application_processor),
-		T(flush_while_running), T(vcpus_wait_for_each_other), T(ioctls_wait),
+		T(pio),
+		T(string_pio),
+		T(mmio),
+		T(hlt),
+		T(shutdown_exit),
+		T(triple_fault_event),
+		T(no_backing),
+		T(bad_argument),
+		T(code_from_device),
+		T(set_tpr),
+		T(status_fields),
+		T(interrupt),
+		cmocka_unit_test(split_interrupt),
+		T(nmi),
+		T(injected_exception),
+		T(two_events),
+		T(payload_delivered),
+		T(single_step),
+		T(guest_debug),
+		T(immediate_exit),
+		T(kick_while_running),
+		T(kick_from_outside),
+		TIRQ(kick_halted),
+		T(signal_mask_pending),
+		T(signal_running),
+		TIRQ(signal_halted),
+		T(sync_regs),
+		T(cpuid_after_run),
+		T(guest_sees_cpuid),
+		T(code_rewritten),
+		TIRQ(application_processor),
+		T(flush_while_running),
+		T(vcpus_wait_for_each_other),
+		T(ioctls_wait),
 	};
 
-	struct sigaction sa = { .sa_handler = on_signal };
+	struct sigaction sa = {.sa_handler = on_signal};
 
 	/*
-	 * Handlers that stand when the first vCPU is made are reached through the library, as all are in a preloaded client.
+	 * Handlers that stand when the first vCPU is made are reached through the library, as all
+	 * are in a preloaded client.
 	 */
 	sigaction(SIGUSR1, &sa, NULL);
 	setup(NULL);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vCPU fd through the public API: every ioctl that reads or sets state, what it refuses, and with which errno. Runs are
- * in test_run.c.
+ * The vCPU fd through the public API: every ioctl that reads or sets state, what it refuses, and
+ * with which errno. Runs are in test_run.c.
  */
 #include "api.h"
+#include "cpuid.h"
 
 #include <asm/kvm_para.h>
 #include <signal.h>
 #include <x86intrin.h>
 
-static int dev, vm, vcpu;    /* without interrupt controllers */
-static int vm_irq, bsp, ap;  /* with them: the boot CPU and another */
+static int dev, vm, vcpu;   /* without interrupt controllers */
+static int vm_irq, bsp, ap; /* with them: the boot CPU and another */
 
 static int setup(void **state)
 {
@@ -36,7 +37,7 @@ static int teardown(void **state)
 
 static void enable(int fd, u32 cap, u64 arg)
 {
-	struct kvm_enable_cap e = { .cap = cap, .args = { arg } };
+	struct kvm_enable_cap e = {.cap = cap, .args = {arg}};
 
 	ok(fd, KVM_ENABLE_CAP, &e);
 }
@@ -46,10 +47,18 @@ static void enable(int fd, u32 cap, u64 arg)
 static void unknown_commands(void **state)
 {
 	static const unsigned long foreign[] = {
-		_IO(KVMIO, 0xff),   _IO('Z', 0x80),	    0,
-		~0ul,		    KVM_CREATE_VCPU,	    KVM_CREATE_VM,
-		KVM_CHECK_EXTENSION, KVM_SET_USER_MEMORY_REGION, KVM_GET_SUPPORTED_HV_CPUID,
-		KVM_GET_NESTED_STATE, KVM_GET_STATS_FD,	    KVM_IRQ_LINE,
+		_IO(KVMIO, 0xff),
+		_IO('Z', 0x80),
+		0,
+		~0ul,
+		KVM_CREATE_VCPU,
+		KVM_CREATE_VM,
+		KVM_CHECK_EXTENSION,
+		KVM_SET_USER_MEMORY_REGION,
+		KVM_GET_SUPPORTED_HV_CPUID,
+		KVM_GET_NESTED_STATE,
+		KVM_GET_STATS_FD,
+		KVM_IRQ_LINE,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(foreign); i++)
@@ -137,8 +146,16 @@ static void sregs(void **state)
 	in.gdt.limit = 0x7f;
 	in.idt.base = 0xfffffe0000000000;
 	in.idt.limit = 0xfff;
-	in.ds = (struct kvm_segment){ .base = 0x1000, .limit = 0xffffffff, .selector = 0x18, .type = 3,
-				      .present = 1, .dpl = 3, .db = 1, .s = 1, .g = 1, .avl = 1 };
+	in.ds = (struct kvm_segment){.base = 0x1000,
+				     .limit = 0xffffffff,
+				     .selector = 0x18,
+				     .type = 3,
+				     .present = 1,
+				     .dpl = 3,
+				     .db = 1,
+				     .s = 1,
+				     .g = 1,
+				     .avl = 1};
 	in.fs.present = 0;
 	in.fs.unusable = 0;
 	in.interrupt_bitmap[1] = 1ull << 5;
@@ -167,11 +184,11 @@ static void sregs_refused(void **state)
 	REFUSED(bad.cr0 = 0x20000010); /* NW without CD */
 	REFUSED(bad.cr0 |= 1ull << 32);
 	REFUSED(bad.cr4 |= 1ull << 31);
-	REFUSED(bad.efer |= 1 << 10); /* LMA without LME and paging */
+	REFUSED(bad.efer |= 1 << 10);			     /* LMA without LME and paging */
 	REFUSED((bad.cr0 |= 0x80000001, bad.efer |= 0x100)); /* long mode without PAE */
 	REFUSED((bad.cr0 |= 0x80000001, bad.cr4 |= 0x20, bad.efer |= 0x100)); /* without LMA */
-	REFUSED(bad.cs.l = 1); /* a 64-bit segment outside long mode */
-	REFUSED(bad.apic_base |= 1); /* reserved */
+	REFUSED(bad.cs.l = 1);			       /* a 64-bit segment outside long mode */
+	REFUSED(bad.apic_base |= 1);		       /* reserved */
 	REFUSED(bad.apic_base = 0xfee00000 | 1 << 10); /* x2APIC while disabled */
 	REFUSED(bad.apic_base |= 1ull << 60);
 #undef REFUSED
@@ -231,7 +248,7 @@ static void sregs2(void **state)
 
 static void debugregs(void **state)
 {
-	struct kvm_debugregs in = { .db = { 1, 2, 3, ~0ull }, .dr6 = 0xffff4ff1, .dr7 = 0x455 }, out;
+	struct kvm_debugregs in = {.db = {1, 2, 3, ~0ull}, .dr6 = 0xffff4ff1, .dr7 = 0x455}, out;
 
 	ok(vcpu, KVM_SET_DEBUGREGS, &in);
 	ok(vcpu, KVM_GET_DEBUGREGS, &out);
@@ -251,7 +268,7 @@ static void debugregs(void **state)
 static void translate(void **state)
 {
 	static u32 ram[3][1024] __attribute__((aligned(4096)));
-	struct kvm_translation tr = { .linear_address = 0x12345678 };
+	struct kvm_translation tr = {.linear_address = 0x12345678};
 	struct kvm_sregs s;
 
 	/* Without paging an address is its own translation. */
@@ -305,31 +322,12 @@ static void fpu(void **state)
 	bad_pointers(vcpu, KVM_GET_FPU, &in, sizeof(in), 1);
 }
 
-/* Gives the vCPU everything that is on offer. */
-static struct kvm_cpuid2 *all_cpuid(void)
-{
-	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
-
-	assert_non_null(c);
-	c->nent = 256;
-	ok(dev, KVM_GET_SUPPORTED_CPUID, c);
-	return c;
-}
-
-static struct kvm_cpuid_entry2 *leaf(struct kvm_cpuid2 *c, u32 function, u32 index)
-{
-	for (u32 i = 0; i < c->nent; i++)
-		if (c->entries[i].function == function && c->entries[i].index == index)
-			return &c->entries[i];
-	return NULL;
-}
-
-#define BV(x)  (((u64 *)(x).region)[64])
+#define BV(x)	 (((u64 *)(x).region)[64])
 #define MXCSR(x) ((x).region[6])
 
 static void xsave(void **state)
 {
-	struct kvm_cpuid2 *c = all_cpuid();
+	struct kvm_cpuid2 *c = all_cpuid(dev);
 	struct kvm_xsave in, out;
 	u32 ymm = leaf(c, 0xd, 2) ? leaf(c, 0xd, 2)->ebx : 0;
 
@@ -393,7 +391,7 @@ static void xsave2(void **state)
 
 static void xcrs(void **state)
 {
-	struct kvm_cpuid2 *c = all_cpuid();
+	struct kvm_cpuid2 *c = all_cpuid(dev);
 	struct kvm_xcrs x;
 
 	ok(vcpu, KVM_GET_XCRS, &x);
@@ -435,7 +433,8 @@ static void events(void **state)
 	ok(vcpu, KVM_GET_VCPU_EVENTS, &e);
 	assert_int_equal(e.flags, KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
 					  KVM_VCPUEVENT_VALID_SMM);
-	assert_int_equal(e.exception.injected | e.interrupt.injected | e.nmi.injected | e.nmi.pending, 0);
+	assert_int_equal(
+		e.exception.injected | e.interrupt.injected | e.nmi.injected | e.nmi.pending, 0);
 
 	/* One of each kind, all at once: KVM's struct can say it, so it comes back. */
 	e.exception.injected = 1;
@@ -455,14 +454,15 @@ static void events(void **state)
 	ok(vcpu, KVM_SET_VCPU_EVENTS, &e);
 	ok(vcpu, KVM_GET_VCPU_EVENTS, &out);
 	assert_int_equal(out.exception.injected | out.interrupt.injected | out.interrupt.shadow |
-				 out.nmi.injected | out.nmi.pending | out.nmi.masked, 0);
+				 out.nmi.injected | out.nmi.pending | out.nmi.masked,
+			 0);
 	bad_pointers(vcpu, KVM_SET_VCPU_EVENTS, &e, sizeof(e), 0);
 	bad_pointers(vcpu, KVM_GET_VCPU_EVENTS, &e, sizeof(e), 1);
 }
 
 static void events_refused(void **state)
 {
-	struct kvm_vcpu_events e = { .flags = 0x40 };
+	struct kvm_vcpu_events e = {.flags = 0x40};
 
 	fails(EINVAL, vcpu, KVM_SET_VCPU_EVENTS, &e);
 	e.flags = KVM_VCPUEVENT_VALID_PAYLOAD; /* not enabled */
@@ -531,7 +531,7 @@ static void triple_fault(void **state)
 
 static void interrupt(void **state)
 {
-	struct kvm_interrupt irq = { 256 };
+	struct kvm_interrupt irq = {256};
 	struct kvm_vcpu_events e;
 	struct kvm_sregs s;
 
@@ -551,7 +551,7 @@ static void interrupt(void **state)
 static void interrupt_split(void **state)
 {
 	int split = ok(dev, KVM_CREATE_VM, 0), c;
-	struct kvm_interrupt irq = { 0x20 };
+	struct kvm_interrupt irq = {0x20};
 
 	enable(split, KVM_CAP_SPLIT_IRQCHIP, 24);
 	c = ok(split, KVM_CREATE_VCPU, 0);
@@ -576,14 +576,14 @@ static void nmi_and_smi(void **state)
 
 static void set_mp(int fd, u32 mp_state)
 {
-	struct kvm_mp_state mp = { mp_state };
+	struct kvm_mp_state mp = {mp_state};
 
 	ok(fd, KVM_SET_MP_STATE, &mp);
 }
 
 static u32 get_mp(int fd)
 {
-	struct kvm_mp_state mp = { 0xdead };
+	struct kvm_mp_state mp = {0xdead};
 
 	ok(fd, KVM_GET_MP_STATE, &mp);
 	return mp.mp_state;
@@ -591,7 +591,7 @@ static u32 get_mp(int fd)
 
 static void mp_state(void **state)
 {
-	struct kvm_mp_state mp = { KVM_MP_STATE_HALTED };
+	struct kvm_mp_state mp = {KVM_MP_STATE_HALTED};
 	struct kvm_vcpu_events e;
 	struct kvm_sregs s;
 
@@ -600,7 +600,8 @@ static void mp_state(void **state)
 	assert_int_equal(get_mp(ap), KVM_MP_STATE_UNINITIALIZED);
 
 	/* Without a LAPIC there is nothing to wait for. */
-	for (mp.mp_state = KVM_MP_STATE_UNINITIALIZED; mp.mp_state <= KVM_MP_STATE_SIPI_RECEIVED; mp.mp_state++)
+	for (mp.mp_state = KVM_MP_STATE_UNINITIALIZED; mp.mp_state <= KVM_MP_STATE_SIPI_RECEIVED;
+	     mp.mp_state++)
 		fails(EINVAL, vcpu, KVM_SET_MP_STATE, &mp);
 	set_mp(vcpu, KVM_MP_STATE_RUNNABLE);
 	mp.mp_state = 77;
@@ -634,7 +635,7 @@ static void mp_state(void **state)
 static void latched_init(void **state)
 {
 	struct kvm_vcpu_events e;
-	struct kvm_regs r = { .rip = 0x1000, .rflags = 2 };
+	struct kvm_regs r = {.rip = 0x1000, .rflags = 2};
 
 	ok(ap, KVM_SET_REGS, &r);
 	set_mp(ap, KVM_MP_STATE_RUNNABLE);
@@ -667,7 +668,7 @@ static void lapic(void **state)
 	fails(EINVAL, vcpu, KVM_SET_LAPIC, &l);
 	ok(ap, KVM_GET_LAPIC, &l);
 	assert_int_equal((u8)l.regs[0x23], 1); /* APIC id */
-	l.regs[0x80] = 0x50; /* TPR */
+	l.regs[0x80] = 0x50;		       /* TPR */
 	l.regs[0xf0] = (char)0xff;
 	l.regs[0xf1] = 1; /* enabled */
 	ok(ap, KVM_SET_LAPIC, &l);
@@ -693,8 +694,8 @@ static void cr8_is_the_tpr(void **state)
 static void vapic(void **state)
 {
 	static u8 ram[4096] __attribute__((aligned(4096)));
-	struct kvm_tpr_access_ctl tac = { .enabled = 1 };
-	struct kvm_vapic_addr va = { 0 };
+	struct kvm_tpr_access_ctl tac = {.enabled = 1};
+	struct kvm_vapic_addr va = {0};
 
 	ok(bsp, KVM_TPR_ACCESS_REPORTING, &tac);
 	tac.flags = 1;
@@ -717,7 +718,7 @@ static u64 get_msr(int fd, u32 index)
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry e;
-	} m = { .head.nmsrs = 1, .e.index = index, .e.data = 0xdeadbeef };
+	} m = {.head.nmsrs = 1, .e.index = index, .e.data = 0xdeadbeef};
 
 	assert_int_equal(ok(fd, KVM_GET_MSRS, &m), 1);
 	return m.e.data;
@@ -729,19 +730,19 @@ static int set_msr(int fd, u32 index, u64 value)
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry e;
-	} m = { .head.nmsrs = 1, .e.index = index, .e.data = value };
+	} m = {.head.nmsrs = 1, .e.index = index, .e.data = value};
 
 	return ok(fd, KVM_SET_MSRS, &m);
 }
 
-#define MCI_VAL (1ull << 63)
+#define MCI_VAL	 (1ull << 63)
 #define MCI_OVER (1ull << 62)
-#define MCI_UC	(1ull << 61)
-#define MCI_S	(1ull << 56)
+#define MCI_UC	 (1ull << 61)
+#define MCI_S	 (1ull << 56)
 
 static void mce(void **state)
 {
-	struct kvm_x86_mce m = { .status = MCI_VAL | 0x99, .addr = 0x1234, .misc = 5, .bank = 3 };
+	struct kvm_x86_mce m = {.status = MCI_VAL | 0x99, .addr = 0x1234, .misc = 5, .bank = 3};
 	struct kvm_vcpu_events e;
 	struct kvm_sregs s;
 	u64 cap = 0, supported = 0;
@@ -794,11 +795,11 @@ static void msrs(void **state)
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry e[4];
-	} m = { .head.nmsrs = 4,
-		.e = { { .index = 0xc0000081, .data = 0x1111 }, /* STAR */
-		       { .index = 0xc0000082, .data = 0xffff800000000000 }, /* LSTAR */
-		       { .index = 0x12345678 }, /* nothing */
-		       { .index = 0xc0000081, .data = 0x2222 } } };
+	} m = {.head.nmsrs = 4,
+	       .e = {{.index = 0xc0000081, .data = 0x1111},		/* STAR */
+		     {.index = 0xc0000082, .data = 0xffff800000000000}, /* LSTAR */
+		     {.index = 0x12345678},				/* nothing */
+		     {.index = 0xc0000081, .data = 0x2222}}};
 	struct kvm_msrs *big;
 
 	/* The first that fails ends the list; what was done stays done. */
@@ -833,7 +834,7 @@ static void msrs(void **state)
 /* Every MSR that is listed can be read, and what was read can be written back. */
 static void listed_msrs(void **state)
 {
-	u32 raw[512] = { 511 };
+	u32 raw[512] = {511};
 	struct kvm_msr_list *list = (struct kvm_msr_list *)raw;
 
 	ok(dev, KVM_GET_MSR_INDEX_LIST, list);
@@ -849,7 +850,8 @@ static void listed_msrs(void **state)
 
 static void apic_base_msr(void **state)
 {
-	struct kvm_cpuid2 *c = all_cpuid(), *out = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
+	struct kvm_cpuid2 *c = all_cpuid(dev),
+			  *out = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
 	struct kvm_sregs s;
 
 	ok(bsp, KVM_SET_CPUID2, c);
@@ -905,8 +907,8 @@ static void poll_control(void **state)
 
 static void enforce_pv_cpuid(void **state)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_cpuid2 *c = all_cpuid();
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = {1}};
+	struct kvm_cpuid2 *c = all_cpuid(dev);
 
 	ok(vcpu, KVM_SET_CPUID2, c);
 	ok(vcpu, KVM_ENABLE_CAP, &cap);
@@ -925,120 +927,6 @@ static void enforce_pv_cpuid(void **state)
 	cap.cap = KVM_CAP_HYPERV_SYNIC;
 	fails(EINVAL, vcpu, KVM_ENABLE_CAP, &cap);
 	bad_pointers(vcpu, KVM_ENABLE_CAP, &cap, sizeof(cap), 0);
-	free(c);
-}
-
-/* ---- CPUID ---- */
-
-static void cpuid(void **state)
-{
-	struct kvm_cpuid2 *c = all_cpuid(), *out = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
-	size_t size = sizeof(*c) + c->nent * sizeof(c->entries[0]);
-
-	/* Nothing set: nothing there. */
-	ok(vcpu, KVM_GET_CPUID2, out);
-	ok(vcpu, KVM_SET_CPUID2, c);
-	out->nent = c->nent - 1;
-	fails(E2BIG, vcpu, KVM_GET_CPUID2, out);
-	out->nent = c->nent;
-	ok(vcpu, KVM_GET_CPUID2, out);
-	assert_int_equal(out->entries[0].ebx, c->entries[0].ebx);
-	/* XSAVE is not on yet, so its size is that of the legacy area and header. */
-	assert_int_equal(leaf(out, 0xd, 0)->ebx, 576);
-	bad_pointers(vcpu, KVM_GET_CPUID2, out, size, 1);
-	bad_pointers(vcpu, KVM_SET_CPUID2, c, size, 0);
-
-	c->nent = 257;
-	fails(E2BIG, vcpu, KVM_SET_CPUID2, c);
-	c->nent = ~0u;
-	fails(E2BIG, vcpu, KVM_SET_CPUID2, c);
-	c->nent = 0;
-	ok(vcpu, KVM_SET_CPUID2, c);
-	free(c);
-	free(out);
-}
-
-static void cpuid_refused(void **state)
-{
-	struct kvm_cpuid2 *c = all_cpuid();
-
-	leaf(c, 0x80000008, 0)->eax = 52 | 50 << 8; /* 50 bits of linear address do not exist */
-	fails(EINVAL, vcpu, KVM_SET_CPUID2, c);
-	leaf(c, 0x80000008, 0)->eax = 52 | 48 << 8;
-	leaf(c, 0xd, 0)->eax |= 1 << 18; /* AMX needs a permission */
-	fails(EPERM, vcpu, KVM_SET_CPUID2, c);
-	free(c);
-}
-
-static void cpuid_old(void **state)
-{
-	struct {
-		struct kvm_cpuid head;
-		struct kvm_cpuid_entry e[2];
-	} in = { .head.nent = 2, .e = { { 0, 1, 'a', 'b', 'c' }, { 1, 0x600, 0, 1u << 27, 1 << 9 } } };
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 e[2];
-	} out = { .head.nent = 2 };
-
-	ok(vcpu, KVM_SET_CPUID, &in);
-	ok(vcpu, KVM_GET_CPUID2, &out);
-	assert_int_equal(out.e[0].ecx, 'b');
-	assert_int_equal(out.e[0].edx, 'c');
-	assert_int_equal(out.e[1].eax, 0x600);
-	/* OSXSAVE follows CR4. */
-	assert_int_equal(out.e[1].ecx, 0);
-	in.head.nent = 257;
-	fails(E2BIG, vcpu, KVM_SET_CPUID, &in);
-	in.head.nent = 2;
-	bad_pointers(vcpu, KVM_SET_CPUID, &in, sizeof(in), 0);
-}
-
-/* What is offered is consistent in itself. */
-static void cpuid_offer(void **state)
-{
-	struct kvm_cpuid2 *c = all_cpuid();
-	struct kvm_cpuid_entry2 *l1 = leaf(c, 1, 0), *l7 = leaf(c, 7, 0), *x = leaf(c, 0xd, 0);
-	u64 xcr0 = x->eax | (u64)x->edx << 32;
-	char sig[13] = { 0 };
-	u32 end = 576;
-
-	assert_true(leaf(c, 0, 0)->eax >= 0xd);
-	assert_true(leaf(c, 0x80000000, 0)->eax >= 0x80000008);
-	memcpy(sig, &leaf(c, 0x40000000, 0)->ebx, 12);
-	assert_string_equal(sig, "KVMKVMKVM");
-	assert_int_equal(leaf(c, 0x40000001, 0)->eax, 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24);
-	/* not implemented: MONITOR, VMX, TSC-deadline by default; VME; SGX, HLE, MPX, RTM; PKU's OS bit; AMX, CET */
-	assert_int_equal(l1->ecx & (1 << 3 | 1 << 5 | 1 << 24 | 1 << 27), 0);
-	assert_int_equal(l1->edx & 1 << 1, 0);
-	assert_int_equal(l7->ebx & (1 << 2 | 1 << 4 | 1 << 11 | 1 << 14), 0);
-	assert_int_equal(l7->ecx & (1 << 4 | 1 << 7 | 1 << 5), 0);
-	assert_int_equal(l7->edx & (7 << 22 & ~(1 << 23) | 1 << 20), 0);
-	assert_int_equal(leaf(c, 0x80000001, 0)->ecx & (1 << 2 | 1 << 15), 0);
-	assert_null(leaf(c, 0xd, 18));
-	if (leaf(c, 0xa, 0))
-		assert_int_equal(leaf(c, 0xa, 0)->eax | leaf(c, 0xa, 0)->edx, 0);
-	/* AVX and its children only with the state that they need. */
-	if (!(xcr0 & 4))
-		assert_int_equal(l1->ecx & (1 << 28 | 1 << 12 | 1 << 29) | l7->ebx & 1 << 5, 0);
-	if ((xcr0 & 0xe0) != 0xe0)
-		assert_int_equal(l7->ebx & 1 << 16, 0);
-	for (u32 i = 2; i < 63; i++) {
-		if (!(xcr0 >> i & 1)) {
-			assert_null(leaf(c, 0xd, i));
-			continue;
-		}
-		assert_non_null(leaf(c, 0xd, i));
-		if (leaf(c, 0xd, i)->ebx + leaf(c, 0xd, i)->eax > end)
-			end = leaf(c, 0xd, i)->ebx + leaf(c, 0xd, i)->eax;
-	}
-	assert_int_equal(x->ebx, end);
-	assert_int_equal(x->ecx, end);
-	/* No leaf twice. */
-	for (u32 i = 0; i < c->nent; i++)
-		for (u32 j = 0; j < i; j++)
-			assert_false(c->entries[i].function == c->entries[j].function &&
-				     c->entries[i].index == c->entries[j].index);
 	free(c);
 }
 
@@ -1068,8 +956,9 @@ static void tsc_khz(void **state)
 static u64 tsc_offset(int fd)
 {
 	u64 offset = 0;
-	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
-					.addr = (uintptr_t)&offset };
+	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uintptr_t)&offset};
 
 	ok(fd, KVM_GET_DEVICE_ATTR, &attr);
 	return offset;
@@ -1098,8 +987,9 @@ static void tsc_in_step(void **state)
 static void tsc_offset_attr(void **state)
 {
 	u64 offset = 0x123456789000ull;
-	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
-					.addr = (uintptr_t)&offset };
+	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uintptr_t)&offset};
 	u64 host = __rdtsc(), tsc;
 
 	ok(vcpu, KVM_HAS_DEVICE_ATTR, &attr);
@@ -1135,7 +1025,7 @@ static void signal_mask(void **state)
 	struct {
 		struct kvm_signal_mask head;
 		u8 set[8];
-	} m = { .head.len = 8 };
+	} m = {.head.len = 8};
 
 	_Static_assert(sizeof(m) == 12, "a mask of 8 bytes follows its length");
 	ok(vcpu, KVM_SET_SIGNAL_MASK, &m);
@@ -1149,7 +1039,7 @@ static void signal_mask(void **state)
 
 static void guest_debug(void **state)
 {
-	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_INJECT_DB };
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_INJECT_DB};
 	struct kvm_vcpu_events e;
 
 	ok(vcpu, KVM_SET_GUEST_DEBUG, &d);
@@ -1182,15 +1072,47 @@ static void run_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(unknown_commands), T(wrong_fd),	 T(survives_its_vm_fd), T(reset_state),	     T(regs),
-		T(sregs),	     T(sregs_refused),	 T(long_mode),	       T(sregs2),	     T(debugregs),
-		T(translate),	     T(fpu),		 T(xsave),	       T(xsave2),	     T(xcrs),
-		T(events),	     T(events_refused),	 T(exception_payload), T(triple_fault),	     T(interrupt),
-		T(interrupt_split),  T(nmi_and_smi),	 T(mp_state),	       T(latched_init),	     T(reset_wakes_boot_cpu),
-		T(lapic),	     T(cr8_is_the_tpr),	 T(vapic),	       T(mce),		     T(msrs),
-		T(listed_msrs),	     T(apic_base_msr),	 T(tsc_deadline),      T(poll_control),	     T(enforce_pv_cpuid),
-		T(cpuid),	     T(cpuid_refused),	 T(cpuid_old),	       T(cpuid_offer),	     T(tsc_khz),
-		T(tsc_in_step),	     T(tsc_offset_attr), T(kvmclock_ctrl),     T(signal_mask),	     T(guest_debug),
+		T(unknown_commands),
+		T(wrong_fd),
+		T(survives_its_vm_fd),
+		T(reset_state),
+		T(regs),
+		T(sregs),
+		T(sregs_refused),
+		T(long_mode),
+		T(sregs2),
+		T(debugregs),
+		T(translate),
+		T(fpu),
+		T(xsave),
+		T(xsave2),
+		T(xcrs),
+		T(events),
+		T(events_refused),
+		T(exception_payload),
+		T(triple_fault),
+		T(interrupt),
+		T(interrupt_split),
+		T(nmi_and_smi),
+		T(mp_state),
+		T(latched_init),
+		T(reset_wakes_boot_cpu),
+		T(lapic),
+		T(cr8_is_the_tpr),
+		T(vapic),
+		T(mce),
+		T(msrs),
+		T(listed_msrs),
+		T(apic_base_msr),
+		T(tsc_deadline),
+		T(poll_control),
+		T(enforce_pv_cpuid),
+		T(tsc_khz),
+		T(tsc_in_step),
+		T(tsc_offset_attr),
+		T(kvmclock_ctrl),
+		T(signal_mask),
+		T(guest_debug),
 		T(run_page),
 	};
 
