@@ -605,7 +605,7 @@ static void test_tails(void **state)
 
 /* As in a preloaded process: cmocka sets its handlers for faults with signal(), before and after
  * each test. */
-void (*signal(int sig, void (*handler)(int)))(int)
+AV_EXPORT void (*signal(int sig, void (*handler)(int)))(int)
 {
 	struct sigaction act = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
 
