@@ -110,9 +110,12 @@ void kvm_op_world_stop(void *m, void (*serve)(void *cpu), void *cpu)
 	struct kvm_vm *vm = v->vm;
 
 	/* Another stopper waits for this vCPU too: serving lets it finish. */
-	while (pthread_mutex_trylock(&vm->world_lock)) {
+	for (u32 i = 0; pthread_mutex_trylock(&vm->world_lock); i++) {
 		serve(cpu);
-		av_futex_wait(&vm->pause_word, 1, av_now_ns() + SHORT_SLEEP_NS);
+		if (i < SPINS)
+			cpu_relax();
+		else
+			av_futex_wait(&vm->pause_word, 1, av_now_ns() + SHORT_SLEEP_NS);
 	}
 	request_and_wait(vm, v, X86_REQ_PURGE, serve, cpu);
 	__atomic_store_n(&vm->pause_word, 1, __ATOMIC_SEQ_CST);

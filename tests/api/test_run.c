@@ -786,7 +786,7 @@ static void *run_to_done(void *arg)
  */
 static void vcpus_wait_for_each_other(void **state)
 {
-	enum { ROUNDS = 3000 };
+	enum { ROUNDS = 500 };
 	struct guest other = g;
 	struct kvm_sregs s;
 	struct kvm_regs r = regs();
