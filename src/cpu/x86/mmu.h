@@ -42,7 +42,7 @@ static inline void *x86_tlb_hit(const struct x86_tlb_entry *table, u64 la, u32 s
 }
 
 #define X86_ACCESSOR(bits)                                                                         \
-	static inline u##bits x86_ld##bits(struct x86_cpu *c, u8 seg, u64 la)                      \
+	static inline __attribute__((always_inline)) u##bits x86_ld##bits(struct x86_cpu *c, u8 seg, u64 la)                      \
 	{                                                                                          \
 		u##bits *p = x86_tlb_hit(c->rtlb, la, bits / 8), v;                                \
 		if (likely(p))                                                                     \
@@ -50,7 +50,7 @@ static inline void *x86_tlb_hit(const struct x86_tlb_entry *table, u64 la, u32 s
 		x86_read_slow(c, seg, la, &v, bits / 8);                                           \
 		return v;                                                                          \
 	}                                                                                          \
-	static inline void x86_st##bits(struct x86_cpu *c, u8 seg, u64 la, u##bits v)              \
+	static inline __attribute__((always_inline)) void x86_st##bits(struct x86_cpu *c, u8 seg, u64 la, u##bits v)              \
 	{                                                                                          \
 		u##bits *p = x86_tlb_hit(c->wtlb, la, bits / 8);                                   \
 		if (likely(p))                                                                     \
