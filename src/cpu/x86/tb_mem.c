@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Tier 1: guest registers and guest memory as operands of host instructions: effective addresses, the inline look-up in the
+ * TLB, the stack.
+ *
+ * Outer file. The check of an access of s bytes, hot path: tag and offset come out of one XOR, and one unsigned comparison
+ * sees both a wrong tag and a crossing of the page's end.
+ */
+#include "cpu/x86/tb_priv.h"
+
+void x86_tr_get(struct x86_tr *t, u8 host, u32 gpr)
+{
+	asm_op(&t->a, OP_MOV_LOAD | A_W, host, x86_tr_home(gpr));
+}
+
+void x86_tr_put(struct x86_tr *t, u32 gpr, u8 host)
+{
+	asm_op(&t->a, OP_MOV_STORE | A_W, host, x86_tr_home(gpr));
+}
+
+/* ---- addresses ---- */
+
+static bool fits32(s64 v)
+{
+	return v == (s32)v;
+}
+
+/* A base or index register: where it lives, or loaded to scratch. */
+static u8 address_register(struct x86_tr *t, u8 slot, u8 scratch)
+{
+	if (slot == X86_GPR_ZERO)
+		return H_NONE;
+	if (slot == X86_GPR_CODEPAGE) {
+		asm_load(&t->a, scratch, asm_gs(X86_GS(gpr[X86_GPR_CODEPAGE])));
+		return scratch;
+	}
+	if (x86_tr_resident(slot))
+		return x86_tr_host(slot);
+	x86_tr_get(t, scratch, slot);
+	return scratch;
+}
+
+bool x86_tr_ea(struct x86_tr *t, const struct x86_insn *i, u8 to)
+{
+	u32 wide = i->asize == 8 ? A_W : 0;
+	u8 base, index;
+
+	if (i->asize < 4 || !fits32(i->disp))
+		return false;
+	index = address_register(t, i->index, H_RAX);
+	base = address_register(t, i->base, H_RCX);
+	if (base == H_NONE && index == H_NONE) {
+		if (wide) {
+			asm_op(&t->a, 0xc7 | A_W, 0, asm_reg(to));
+			asm_u32(&t->a, (u32)i->disp);
+		} else {
+			asm_mov_imm32(&t->a, to, (u32)i->disp);
+		}
+	} else if (index == H_NONE && i->disp == 0) {
+		if (!wide || base != to)
+			asm_op(&t->a, OP_MOV_LOAD | wide, to, asm_reg(base));
+	} else {
+		asm_op(&t->a, OP_LEA | wide, to, asm_sib(base, index, i->scale, (s32)i->disp));
+	}
+	return true;
+}
+
+/* ---- the check ---- */
+
+/* EAX = byte offset of the TLB entry for the address in host register la */
+static void entry_offset(struct x86_tr *t, u8 la)
+{
+	struct x86_asm *a = &t->a;
+
+	if (t->bmi2) { /* rorx eax, la, 8 */
+		asm_bytes(a, (u8[]){0xc4, (u8)(0xc3 | (la < 8) << 5), 0x7b, 0xf0, (u8)(0xc0 | (la & 7)), 8}, 6);
+	} else {
+		asm_op(a, OP_MOV_LOAD, H_RAX, asm_reg(la));
+		asm_bytes(a, "\xc1\xe8\x08", 3); /* shr eax, 8 */
+	}
+	asm_byte(a, 0x25); /* and eax, 0xfff0 */
+	asm_u32(a, (X86_TLB_SIZE - 1) << 4);
+}
+
+/* The address is in la; RCX or a guest's register that stays as it is. */
+static void check(struct x86_tr *t, u8 la, u32 size, bool write)
+{
+	struct x86_asm *a = &t->a;
+
+	entry_offset(t, la);
+	if (la == H_RCX) {
+		asm_op(a, 0x33 | A_W, H_RCX, asm_gs_at(H_RAX, X86_GS_TAG(t->set, write)));
+	} else {
+		asm_load(a, H_RCX, asm_gs_at(H_RAX, X86_GS_TAG(t->set, write)));
+		asm_op(a, 0x33 | A_W, H_RCX, asm_reg(la));
+	}
+	asm_alu_imm(a, A_W, 7, asm_reg(H_RCX), (s32)(PAGE_SIZE - size));
+	x86_tr_slow_if(t, CC_A);
+	asm_load(a, H_RAX, asm_gs_at(H_RAX, X86_GS_HOST(t->set, write)));
+}
+
+bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write)
+{
+	x86_tr_clobber(t);
+	if (i->asize == 8 && i->seg < X86_FS && i->index == X86_GPR_ZERO && i->disp == 0 && i->base < 16 &&
+	    x86_tr_resident(i->base)) {
+		check(t, x86_tr_host(i->base), size, write);
+		return true;
+	}
+	if (!x86_tr_ea(t, i, H_RCX))
+		return false;
+	if (i->seg >= X86_FS)
+		asm_op(&t->a, 0x03 | A_W, H_RCX,
+		       asm_gs(X86_GS(seg) + (s32)(i->seg * sizeof(struct x86_seg) + offsetof(struct x86_seg, base))));
+	check(t, H_RCX, size, write);
+	return true;
+}
+
+void x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write)
+{
+	x86_tr_clobber(t);
+	if (disp == 0) {
+		check(t, x86_tr_host(gpr), size, write);
+		return;
+	}
+	asm_lea(&t->a, H_RCX, asm_mem(x86_tr_host(gpr), disp));
+	check(t, H_RCX, size, write);
+}
+
+/* ---- the stack ---- */
+
+#define RSP x86_tr_host(X86_RSP)
+
+static void add_rsp(struct x86_tr *t, s32 n)
+{
+	asm_lea(&t->a, RSP, asm_mem(RSP, n));
+}
+
+/*
+ * PUSH [mem] has two operands to check, with the first one's value between them in the red zone of the C stack: signal
+ * handlers keep off it, and on the cold path it is not needed any more.
+ */
+#define RED_ZONE asm_mem(H_RSP, -8)
+
+static bool push_memory(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	if (!x86_tr_check(t, ti->i, 8, false))
+		return false;
+	x86_tr_map(t);
+	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_store(&t->a, RED_ZONE, H_RAX);
+	x86_tr_check_at(t, X86_RSP, -8, 8, true);
+	asm_lea(&t->a, H_RAX, X86_TR_AT);
+	asm_load(&t->a, H_RCX, RED_ZONE);
+	x86_tr_map(t);
+	asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
+	add_rsp(t, -8);
+	return true;
+}
+
+static bool push_register(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	u32 g = ti->i->reg[0] / 8;
+
+	x86_tr_check_at(t, X86_RSP, -8, 8, true);
+	if (x86_tr_resident(g)) {
+		x86_tr_map(t);
+		asm_store(&t->a, X86_TR_AT, x86_tr_host(g));
+	} else {
+		asm_lea(&t->a, H_RAX, X86_TR_AT);
+		x86_tr_get(t, H_RCX, g);
+		x86_tr_map(t);
+		asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
+	}
+	add_rsp(t, -8);
+	return true;
+}
+
+bool x86_tr_push(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	const ZydisDecodedOperand *o = &ti->d.op[0];
+
+	if (ti->d.z.operand_width != 64)
+		return false;
+	switch (o->type) {
+	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+		x86_tr_check_at(t, X86_RSP, -8, 8, true);
+		x86_tr_map(t);
+		asm_op(&t->a, 0xc7 | A_W, 0, X86_TR_AT);
+		asm_u32(&t->a, (u32)ti->i->imm);
+		add_rsp(t, -8);
+		return true;
+	case ZYDIS_OPERAND_TYPE_MEMORY:
+		return push_memory(t, ti);
+	case ZYDIS_OPERAND_TYPE_REGISTER:
+		if (ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_GPR64)
+			return false;
+		return push_register(t, ti);
+	default:
+		return false;
+	}
+}
+
+bool x86_tr_pop(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	const ZydisDecodedOperand *o = &ti->d.op[0];
+	u32 g = ti->i->reg[0] / 8;
+
+	if (ti->d.z.operand_width != 64 || o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_GPR64)
+		return false;
+	x86_tr_check_at(t, X86_RSP, 0, 8, false);
+	x86_tr_map(t);
+	if (x86_tr_resident(g)) {
+		asm_load(&t->a, x86_tr_host(g), X86_TR_AT);
+	} else {
+		asm_load(&t->a, H_RAX, X86_TR_AT);
+		x86_tr_put(t, g, H_RAX);
+	}
+	if (g != X86_RSP)
+		add_rsp(t, 8);
+	return true;
+}
+
+bool x86_tr_leave(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	if (ti->d.z.operand_width != 64)
+		return false;
+	x86_tr_check_at(t, X86_RBP, 0, 8, false);
+	x86_tr_map(t);
+	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_lea(&t->a, RSP, asm_mem(x86_tr_host(X86_RBP), 8));
+	asm_mov(&t->a, x86_tr_host(X86_RBP), H_RAX);
+	return true;
+}
