@@ -12,17 +12,20 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *cpu, *engine, *log_sink;
+static const char *cpu, *engine, *log_sink, *stats;
 static bool quiet, require_kvm, if_needed;
 
 static const struct cli_option options[] = {
 	{"cpu", "host|intel|amd", "whose CPU the guests see (default: the host's vendor)", &cpu},
-	{"engine", "interp", "how guests are executed (interp is the only one so far)", &engine},
+	{"engine", "interp|translate",
+	 "how guests are executed: the interpreter alone (default), or with a translator", &engine},
 	{"if-needed", NULL, "use the real /dev/kvm where it works", .on = &if_needed},
 	{"require-kvm", NULL, "refuse the software CPU: run only where the real /dev/kvm works",
 	 .on = &require_kvm},
 	{"log", "FILE[:LEVEL]",
 	 "write the library's log (error, warn, info, debug) to FILE, or to 'stderr'", &log_sink},
+	{"stats", "FILE", "append the engine's counters to FILE, or write them to 'stderr', at the end",
+	 &stats},
 	{"quiet", NULL, "do not say on stderr which CPU runs", .on = &quiet},
 	{NULL},
 };
@@ -37,16 +40,14 @@ static bool one_of(const char *value, const char *const *words)
 static int check_values(void)
 {
 	static const char *const cpus[] = {"host", "intel", "amd", NULL};
-	static const char *const engines[] = {"interp", NULL};
+	static const char *const engines[] = {"interp", "translate", NULL};
 
 	if (cpu && !one_of(cpu, cpus)) {
 		cli_say("run: --cpu is host, intel or amd, not '%s'", cpu);
 		return CLI_FAILED;
 	}
 	if (engine && !one_of(engine, engines)) {
-		cli_say("run: this version has no engine '%s'; interp (the interpreter) is the "
-			"only one",
-			engine);
+		cli_say("run: --engine is interp or translate, not '%s'", engine);
 		return CLI_FAILED;
 	}
 	if (require_kvm && if_needed) {
@@ -92,15 +93,25 @@ static int set_preload(const char *lib)
 	return err;
 }
 
-/* The command may change its directory before the library opens the log. */
-static int set_log(const char *sink)
+/* The command may change its directory before the library opens the file. */
+static int set_sink(const char *name, const char *sink)
 {
 	char dir[PATH_MAX], full[2 * PATH_MAX];
 
 	if (sink[0] == '/' || !strncmp(sink, "stderr", 6) || !getcwd(dir, sizeof(dir)))
-		return set_env("ANYVISOR_LOG", sink);
+		return set_env(name, sink);
 	snprintf(full, sizeof(full), "%s/%s", dir, sink);
-	return set_env("ANYVISOR_LOG", full);
+	return set_env(name, full);
+}
+
+/* What --engine says, else what the environment does. */
+static const char *engine_name(void)
+{
+	const char *env = getenv("ANYVISOR_ENGINE");
+
+	if (engine)
+		return engine;
+	return env && !strcmp(env, "translate") ? "translate" : "interp";
 }
 
 int cli_preload(const char *cpu_name, const char *log)
@@ -117,9 +128,11 @@ int cli_preload(const char *cpu_name, const char *log)
 	if (!err && cpu_name)
 		err = set_env("ANYVISOR_CPU", cpu_name);
 	if (!err)
-		err = set_env("ANYVISOR_ENGINE", "interp");
+		err = set_env("ANYVISOR_ENGINE", engine_name());
 	if (!err && log)
-		err = set_log(log);
+		err = set_sink("ANYVISOR_LOG", log);
+	if (!err && stats)
+		err = set_sink("ANYVISOR_STATS", stats);
 	return err;
 }
 
@@ -190,7 +203,8 @@ static int run(char **args)
 	if (err)
 		return err;
 	if (!quiet)
-		cli_say("software CPU (interpreter), %s; not an isolation boundary",
+		cli_say("software CPU (%s), %s; not an isolation boundary",
+			strcmp(engine_name(), "translate") ? "interpreter" : "translator",
 			because(kvm.reason));
 	return become(args);
 }

@@ -74,6 +74,10 @@ struct kvm_vm {
 	u32 max_vcpu_ids; /* KVM_CAP_MAX_VCPU_ID; 0: not set */
 };
 
+/* stats.c: a CPU whose counters somebody may want begins and ends. */
+void kvm_stats_add(struct x86_cpu *c);
+void kvm_stats_end(struct x86_cpu *c);
+
 /* Things a vCPU has to do in its own thread before it runs again. Atomic bits in kvm_vcpu.todo; set, then kvm_vcpu_kick(). */
 enum kvm_todo {
 	KVM_TODO_SIGNAL = BIT(0), /* a signal was handled: -EINTR */

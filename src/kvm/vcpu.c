@@ -172,8 +172,10 @@ struct kvm_vcpu *kvm_vcpu_by_id(struct kvm_vm *vm, u32 id)
 
 void kvm_vcpu_destroy(struct kvm_vcpu *v)
 {
-	if (v->cpu)
+	if (v->cpu) {
+		kvm_stats_end(v->cpu);
 		x86_destroy(v->cpu);
+	}
 	if (v->lapic)
 		lapic_destroy(v->lapic);
 	if (v->run)
@@ -202,6 +204,7 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm_vm *vm, u32 id)
 	if (ret)
 		return ret;
 	v->cpu->index = id;
+	kvm_stats_add(v->cpu);
 	v->cpu->pause_word = &vm->pause_word;
 	v->cpu->msr.arch_capabilities = kvm_arch_capabilities();
 	v->cpu->msr.ucode_rev = kvm_ucode_rev();

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 long kvm_vm_locked(struct uapi_object *obj, struct uapi_arg *arg,
 		   long (*body)(struct kvm_vm *vm, struct uapi_arg *arg))
@@ -150,6 +151,23 @@ const struct uapi_type kvm_vm_type = {
 	.release = vm_release,
 };
 
+/* ANYVISOR_ENGINE and ANYVISOR_CODE_CACHE (in MiB). Without executable memory the interpreter does it alone. */
+static void choose_engine(struct kvm_vm *vm)
+{
+	const char *wish = getenv("ANYVISOR_ENGINE"), *cache = getenv("ANYVISOR_CODE_CACHE");
+	int rc;
+
+	if (!wish || !strcmp(wish, "interp"))
+		return;
+	if (strcmp(wish, "translate")) {
+		av_warn("ANYVISOR_ENGINE=%s is none of interp, translate: interp is taken", wish);
+		return;
+	}
+	rc = x86_code_translate(vm->code, (cache ? strtoul(cache, NULL, 10) : 0) << 20);
+	if (rc)
+		av_warn("no memory for translated code (%s): the interpreter runs alone", strerror(-rc));
+}
+
 static int vm_make(struct kvm_vm *vm)
 {
 	int rc;
@@ -165,6 +183,8 @@ static int vm_make(struct kvm_vm *vm)
 		rc = irqchip_create(&kvm_irq_ops, vm, &vm->ic);
 	if (!rc)
 		rc = x86_code_create(&vm->epoch, &vm->code);
+	if (!rc)
+		choose_engine(vm);
 	return rc;
 }
 

@@ -46,6 +46,16 @@ void x86_etlb_flush(struct x86_cpu *c)
 	caught.etlb_flushes++;
 }
 
+void x86_etlb_flush_nonglobal(struct x86_cpu *c)
+{
+	caught.etlb_flushes++;
+}
+
+void x86_etlb_flush_region(struct x86_cpu *c, u64 la)
+{
+	caught.etlb_flushes++;
+}
+
 void x86_etlb_flush_page(struct x86_cpu *c, u64 la)
 {
 	caught.etlb_pages++;
@@ -104,7 +114,7 @@ int fixture_setup(void **state)
 	c->rflags = 2;
 	c->rip = 0x1000;
 	c->cr0 = X86_CR0_PE | X86_CR0_WP;
-	assert_int_equal(x86_mmu_create(c), 0);
+	x86_mmu_create(c);
 	*state = f;
 	return 0;
 }
@@ -113,7 +123,6 @@ int fixture_teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	x86_mmu_destroy(&f->cpu);
 	toy_destroy(&f->toy);
 	free(f);
 	return 0;

@@ -9,6 +9,7 @@
 
 #include "cpu/x86/mmu.h"
 #include "cpu/x86/msr.h"
+#include "cpu/x86/tb.h"
 #include "toy_machine.h"
 
 #include <setjmp.h>
@@ -31,7 +32,10 @@ enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100 };
 struct fixture {
 	struct toy toy;
 	struct x86_features feat;
-	struct x86_cpu cpu;
+	union {
+		struct x86_cpu cpu;
+		u8 with_tables[X86_GS_MMU + sizeof(struct x86_mmu)];
+	};
 	u8 pio_page[4096];
 	u64 next_table; /* bump allocator for page tables, from 1 MiB on */
 };

@@ -71,6 +71,18 @@ bool x86_code_owns_pc(const struct x86_code *code, u64 pc)
 	return pc - (u64)code->x < CODE_SIZE;
 }
 
+/* There are no blocks. */
+struct x86_tb_map;
+bool x86_tb_owns_pc(const struct x86_code *code, u64 pc)
+{
+	return false;
+}
+
+const struct x86_tb_map *x86_tb_find(const struct x86_code *code, u64 pc)
+{
+	return NULL;
+}
+
 static void __noreturn throw(struct x86_cpu * c, int v)
 {
 	x86_simd_spill(c);

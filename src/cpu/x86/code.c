@@ -5,7 +5,7 @@
  * Outer file: may use libc and SIMD. Must not know how instructions execute, nor any CPU's registers but what it is
  * handed; it never runs with the guest's SIMD state live.
  */
-#include "cpu/x86/code_priv.h"
+#include "cpu/x86/tb_runtime.h"
 #include "cpu/x86/simd.h"
 #include "cpu/x86/mmu.h"
 #include "base/log.h"
@@ -50,6 +50,17 @@ static void half_free(struct av_epoch_item *item)
 	__atomic_store_n(&h->busy, false, __ATOMIC_RELEASE);
 }
 
+/* i and, if it is a head, what belongs to it: the instruction behind it, and the one that a split copied. */
+static void insn_stale(struct x86_insn *i)
+{
+	if (x86_is_head(i)) {
+		if (i[2].fn == x86_op_link)
+			WRITE_ONCE(((struct x86_insn *)i[2].target)[-1].fn, x86_op_stale);
+		WRITE_ONCE(i[1].fn, x86_op_stale);
+	}
+	WRITE_ONCE(i->fn, x86_op_stale);
+}
+
 static void page_empty(struct x86_code *code, struct x86_code_page *p)
 {
 	for (u32 l = 0; l < X86_PAGE_LINES; l++) {
@@ -59,15 +70,18 @@ static void page_empty(struct x86_code *code, struct x86_code_page *p)
 			continue;
 		line = x86_arena_at(code, p->line[l]);
 		for (u32 o = 0; o < X86_LINE_SIZE; o++) {
-			struct x86_insn *i;
-
-			if (!line->insn[o])
-				continue;
-			i = x86_arena_at(code, line->insn[o]);
-			WRITE_ONCE(i->fn, x86_op_stale);
+			if (line->insn[o])
+				insn_stale(x86_arena_at(code, line->insn[o]));
 		}
 		STORE_RELEASE(p->line[l], 0);
 	}
+}
+
+/* Blocks died: no CPU may find them in its jump cache, and those that are inside must come out. */
+static void blocks_drop(struct x86_code *code)
+{
+	for (struct x86_cpu *c = code->cpus; c; c = c->code_next)
+		x86_request(c, X86_REQ_CODE);
 }
 
 static void frame_empty(struct x86_code *code, struct x86_code_frame *f)
@@ -78,6 +92,9 @@ static void frame_empty(struct x86_code *code, struct x86_code_frame *f)
 	f->lines = 0;
 	f->purged = false;
 	f->empties++;
+	if (f->blocks)
+		blocks_drop(code);
+	f->blocks = 0;
 	__atomic_fetch_and(f->attr, (u8)~MACHINE_ATTR_CODE, __ATOMIC_SEQ_CST);
 }
 
@@ -85,7 +102,7 @@ static void frame_empty(struct x86_code *code, struct x86_code_frame *f)
  * The active half is full: empties all pages and goes to the other half, if its readers are gone. Returns false when they
  * are not yet; the caller drops the lock and tries again.
  */
-static bool arena_turn(struct x86_code *code)
+bool x86_code_turn(struct x86_code *code)
 {
 	struct x86_half *old = &code->half[code->active], *new = &code->half[!code->active];
 
@@ -95,6 +112,8 @@ static bool arena_turn(struct x86_code *code)
 		for (struct x86_code_frame *f = code->hash[h]; f; f = f->next)
 			if (f->lines)
 				frame_empty(code, f);
+	if (code->tb)
+		x86_tb_turn(code, !code->active);
 	madvise(code->arena + new->start, X86_CODE_HALF, MADV_DONTNEED);
 	new->used = 16; /* offset 0 means "nothing" */
 	code->active = !code->active;
@@ -142,6 +161,31 @@ static bool page_matches(struct x86_code *code, const struct x86_code_page *p)
 	return true;
 }
 
+/* Under the lock. */
+static void page_compare(struct x86_cpu *c, struct x86_code_page *p, u64 now)
+{
+	if (p->checked == now)
+		return;
+	if (!page_matches(c->code, p)) {
+		c->stats[X86_STAT_TB_DROPPED] += p->frame->blocks;
+		c->stats[X86_STAT_CODE_INVALIDATED]++;
+		frame_empty(c->code, p->frame);
+	}
+	__atomic_store_n(&p->checked, now, __ATOMIC_RELEASE);
+}
+
+void x86_code_page_check(struct x86_cpu *c, struct x86_code_page *p)
+{
+	u64 now = __atomic_load_n(&c->code->io_epoch, __ATOMIC_SEQ_CST);
+
+	if (LOAD_ACQUIRE(p->checked) == now)
+		return;
+	x86_door(c);
+	code_lock(c);
+	page_compare(c, p, now);
+	pthread_mutex_unlock(&c->code->lock);
+}
+
 struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u8 bits)
 {
 	struct x86_code *code = c->code;
@@ -171,13 +215,7 @@ struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u
 		p->bits = bits;
 		f->page[bits >> 2] = p;
 	}
-	if (p->checked != now) {
-		if (!page_matches(code, p)) {
-			frame_empty(code, f);
-			c->stats[X86_STAT_CODE_INVALIDATED]++;
-		}
-		p->checked = now;
-	}
+	page_compare(c, p, now);
 	pthread_mutex_unlock(&code->lock);
 	return p;
 fail:
@@ -212,21 +250,34 @@ static u32 *insn_slot(struct x86_code *code, struct x86_code_page *p, u32 off)
 	return &line->insn[off % X86_LINE_SIZE];
 }
 
+static void head_init(struct x86_insn *i, struct x86_code_page *p, u32 off)
+{
+	memset(i, 0, sizeof(*i));
+	i->fn = x86_op_head;
+	i->off = (u16)off;
+	i->bits = p->bits;
+	i->head.page = p;
+}
+
 /* Decodes from the page's remembered bytes, so that what is decoded and what is compared later are the same. */
 static u32 run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, struct x86_insn *out,
 		      bool *full)
 {
 	u8 bytes[PAGE_SIZE];
-	u32 have = off, n = 0;
+	u32 have = off, n = 0, heads = 0;
 
 	*full = false;
-	while (n < RUN_MAX && off < PAGE_SIZE) {
+	if (code->tb && p->bits == 8) {
+		head_init(&out[n++], p, off);
+		heads = 1;
+	}
+	while (n < RUN_MAX + heads && off < PAGE_SIZE) {
 		u32 need = MIN(off + 15, (u32)PAGE_SIZE);
 		struct x86_insn *i = &out[n];
 		bool ends;
 		int len;
 
-		if (n && p->line[off / X86_LINE_SIZE] && *insn_slot(code, p, off))
+		if (n > heads && p->line[off / X86_LINE_SIZE] && *insn_slot(code, p, off))
 			break; /* already decoded: the end marker finds it */
 		while (have < need) {
 			u32 l = have / X86_LINE_SIZE, end = (l + 1) * X86_LINE_SIZE;
@@ -280,7 +331,7 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 {
 	struct x86_code *code = c->code;
 	struct x86_code_frame *f = p->frame;
-	struct x86_insn run[RUN_MAX + 1], *out;
+	struct x86_insn run[1 + RUN_MAX + 1], *out;
 	u32 n, index, empties;
 	bool full;
 
@@ -307,7 +358,7 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 		out = full ? NULL : arena_alloc(code, (n + 1) * sizeof(*out), &index);
 		if (out)
 			break;
-		if (!arena_turn(code)) {
+		if (!x86_code_turn(code)) {
 			pthread_mutex_unlock(&code->lock);
 			av_epoch_offline(&c->reader);
 			av_epoch_reclaim(code->epoch);
@@ -318,12 +369,45 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 		}
 	}
 	memcpy(out, run, (n + 1) * sizeof(*out));
-	for (u32 k = 0; k < n; k++)
+	/* A head stands at its instruction's offset, and the slot names the head. */
+	for (u32 k = n; k-- > 0;)
 		STORE_RELEASE(*insn_slot(code, p, run[k].off), index + k * (u32)(sizeof(*out) / 16));
-	c->stats[X86_STAT_INSNS_DECODED] += n;
+	c->stats[X86_STAT_INSNS_DECODED] += n - x86_is_head(run);
 	c->stats[X86_STAT_BLOCKS]++;
 	pthread_mutex_unlock(&code->lock);
 	return out;
+}
+
+const struct x86_insn *x86_code_split(struct x86_cpu *c, struct x86_code_page *p, const struct x86_insn *i)
+{
+	struct x86_code *code = c->code;
+	struct x86_insn *out;
+	u32 *slot, index;
+
+	/* Without waiting: i must not go away. */
+	if (pthread_mutex_trylock(&code->lock))
+		return i;
+	if (!p->line[i->off / X86_LINE_SIZE])
+		goto out;
+	slot = insn_slot(code, p, i->off);
+	if (!*slot || x86_arena_at(code, *slot) != i)
+		goto out;
+	out = arena_alloc(code, 3 * sizeof(*out), &index);
+	if (!out)
+		goto out;
+	head_init(&out[0], p, i->off);
+	out[1] = *i;
+	memset(&out[2], 0, sizeof(out[2]));
+	out[2].fn = x86_op_link;
+	out[2].off = i->off + i->len;
+	out[2].bits = i->bits;
+	out[2].target = i + 1;
+	STORE_RELEASE(*slot, index);
+	c->stats[X86_STAT_TB_SPLITS]++;
+	i = out;
+out:
+	pthread_mutex_unlock(&code->lock);
+	return i;
 }
 
 int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_insn *i)
@@ -352,6 +436,7 @@ bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len)
 	pthread_mutex_lock(&code->lock);
 	f = frame_find(code, page);
 	if (f && (f->lines & mask)) {
+		c->stats[X86_STAT_TB_DROPPED] += f->blocks;
 		frame_empty(code, f);
 		c->stats[X86_STAT_CODE_INVALIDATED]++;
 		hit = true;
@@ -415,6 +500,33 @@ void **x86_code_native_slot(struct x86_code *code)
 
 /* ---- life ---- */
 
+void x86_code_attach(struct x86_code *code, struct x86_cpu *c)
+{
+	pthread_mutex_lock(&code->lock);
+	c->code_next = code->cpus;
+	code->cpus = c;
+	pthread_mutex_unlock(&code->lock);
+}
+
+void x86_code_detach(struct x86_code *code, struct x86_cpu *c)
+{
+	struct x86_cpu **p;
+
+	pthread_mutex_lock(&code->lock);
+	for (p = &code->cpus; *p; p = &(*p)->code_next) {
+		if (*p == c) {
+			*p = c->code_next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&code->lock);
+}
+
+int x86_code_translate(struct x86_code *code, u64 cache)
+{
+	return x86_tb_cache_create(code, cache);
+}
+
 int x86_code_create(struct av_epoch *epoch, struct x86_code **out)
 {
 	struct x86_code *code = calloc(1, sizeof(*code));
@@ -471,25 +583,7 @@ void x86_code_destroy(struct x86_code *code)
 	munmap(code->stub_w, X86_STUB_AREA);
 	munmap(code->stub_x, X86_STUB_AREA);
 	munmap(code->arena, 2 * X86_CODE_HALF);
+	x86_tb_cache_destroy(code);
 	pthread_mutex_destroy(&code->lock);
 	free(code);
-}
-
-int x86_etlb_create(struct x86_cpu *c)
-{
-	c->etlb = calloc(X86_ETLB_SIZE, sizeof(*c->etlb));
-	c->cross = calloc(X86_CROSS_SIZE, sizeof(*c->cross));
-	c->etlb_gen = X86_ETLB_GEN_ONE;
-	if (c->etlb && c->cross)
-		return 0;
-	x86_etlb_destroy(c);
-	return -ENOMEM;
-}
-
-void x86_etlb_destroy(struct x86_cpu *c)
-{
-	free(c->etlb);
-	free(c->cross);
-	c->etlb = NULL;
-	c->cross = NULL;
 }

@@ -10,13 +10,16 @@
 
 #include "cpu/x86/insn.h"
 
-/* Per-CPU cache of execution translations: linear page -> code page. */
+/*
+ * Per-CPU cache of execution translations: linear page -> code page. The generation moves with io_epoch: an entry of an older one
+ * is still a translation, but its page must be compared with memory before it is entered.
+ */
 struct x86_etlb_entry {
 	u64 tag; /* linear page | generation << 3 | code size << 1 | user */
-	struct x86_code_page *page;
+	struct x86_code_page *page; /* NULL: empty */
+	bool global;
 };
 #define X86_ETLB_SIZE 1024
-/* Generation 0 is never live, so that cleared entries match nothing. */
 #define X86_ETLB_GEN_ONE BIT(3)
 #define X86_ETLB_GEN_MAX (PAGE_SIZE - X86_ETLB_GEN_ONE)
 
@@ -40,8 +43,15 @@ struct x86_cross {
 
 int x86_etlb_create(struct x86_cpu *c);
 void x86_etlb_destroy(struct x86_cpu *c);
+/* All; those of pages not global; those of one page; those of the 4 MiB around la. Jump caches follow. */
 void x86_etlb_flush(struct x86_cpu *c);
+void x86_etlb_flush_nonglobal(struct x86_cpu *c);
 void x86_etlb_flush_page(struct x86_cpu *c, u64 la);
+void x86_etlb_flush_region(struct x86_cpu *c, u64 la);
+/* io_epoch moved: translations stay, pages are compared before they are entered again. */
+void x86_etlb_recheck(struct x86_cpu *c);
+/* The entry of la's page, or NULL if there is no current one. */
+const struct x86_etlb_entry *x86_etlb_entry(const struct x86_cpu *c, u64 la);
 
 /*
  * The instruction at linear address la, decoded if it was not yet. Raises fetch faults. Sets cpu->code_la. Never NULL: an undecodable
@@ -56,6 +66,9 @@ bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len);
 void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len);
 /* A place for the native stubs' state, owned by native.c; changed under code->lock. */
 void **x86_code_native_slot(struct x86_code *code);
+/* A CPU begins and ceases to execute this VM's code. */
+void x86_code_attach(struct x86_code *code, struct x86_cpu *c);
+void x86_code_detach(struct x86_code *code, struct x86_cpu *c);
 /* True if pc lies in this VM's stubs. Async-signal-safe. */
 bool x86_code_owns_pc(const struct x86_code *code, u64 pc);
 

@@ -19,7 +19,7 @@
 
 #define X86_LINE_SIZE  64
 #define X86_PAGE_LINES 64
-#define X86_CODE_HALF  (12ull << 20)
+#define X86_CODE_HALF  (48ull << 20)
 #define X86_STUB_AREA  (4ull << 20)
 #define X86_CODE_HASH  4096
 
@@ -43,6 +43,7 @@ struct x86_code_frame {
 	bool purged; /* no CPU has a write translation to it; under lock */
 	u32 empties; /* how often it was emptied; under lock */
 	u64 lines;   /* decoded lines of all pages; under lock */
+	u32 blocks;  /* translated from its pages since it was last emptied; under lock */
 	struct x86_code_frame *next;
 	struct x86_code_page *page[3]; /* by code size >> 2 */
 };
@@ -62,6 +63,8 @@ struct x86_code {
 	u64 io_epoch; /* atomic */
 	u64 flushes;  /* atomic, statistics */
 	struct x86_code_frame *hash[X86_CODE_HASH];
+	struct x86_cpu *cpus; /* that execute this code, by code_next */
+	struct x86_tb_cache *tb; /* tier 1; NULL: there is none */
 	u8 *stub_w, *stub_x; /* the two mappings of the stub area */
 	u64 stub_used;
 	void *native;
@@ -76,8 +79,14 @@ static inline void *x86_arena_at(const struct x86_code *code, u32 index)
 
 /* The page of (host, bits) for execution, validated against memory. NULL: out of memory. */
 struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u8 bits);
+/* Compares the page with memory if io_epoch moved since that was last done. Takes the lock only then. */
+void x86_code_page_check(struct x86_cpu *c, struct x86_code_page *page);
 /* Decodes a run at offset off of page and returns its first instruction. NULL: out of memory. */
 const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *page, u32 off);
+/* Gives the instruction i, which stands in the middle of a run, a head. Returns what to execute there now: i if nothing came of it. */
+const struct x86_insn *x86_code_split(struct x86_cpu *c, struct x86_code_page *page, const struct x86_insn *i);
+/* Under the lock: empties all pages and goes to the other halves of the arena and of the code region. false: its readers are not gone yet. */
+bool x86_code_turn(struct x86_code *code);
 
 /* Decodes the 15 bytes of a page-crossing instruction; as x86_decode(). */
 int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_insn *i);
@@ -86,5 +95,6 @@ int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struc
 x86_op_fn x86_op_end;	/* the instruction after a run: go on at its offset */
 x86_op_fn x86_op_stale; /* this page was emptied: look up again */
 x86_op_fn x86_op_cross; /* an instruction that spans two pages */
+x86_op_fn x86_op_link;	/* behind the copy that a split made: go on at i->target */
 
 #endif

@@ -9,8 +9,10 @@
 #include "cpu/x86/msr.h"
 #include "cpu/x86/seg.h"
 #include "cpu/x86/simd.h"
+#include "cpu/x86/tb_runtime.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,6 +96,7 @@ void x86_state_changed(struct x86_cpu *c, bool reload_pdptrs)
 {
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
+	x86_simd_enable(c);
 	if (reload_pdptrs && (c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) &&
 	    !(c->efer & X86_EFER_LMA))
 		(void)x86_load_pdptes(c, c->cr3); /* reserved bits: as KVM, keeps the old ones */
@@ -104,12 +107,11 @@ void x86_state_changed(struct x86_cpu *c, bool reload_pdptrs)
 int x86_create(const struct machine_ops *ops, void *m, struct av_epoch *epoch,
 	       struct x86_code *code, struct x86_cpu **out)
 {
-	struct x86_cpu *c = aligned_alloc(64, ALIGN_UP(sizeof(*c), 64));
+	struct x86_cpu *c = x86_cpu_alloc();
 	int err = -ENOMEM;
 
 	if (!c)
 		return -ENOMEM;
-	memset(c, 0, sizeof(*c));
 	c->ops = ops;
 	c->m = m;
 	c->epoch = epoch;
@@ -120,28 +122,26 @@ int x86_create(const struct machine_ops *ops, void *m, struct av_epoch *epoch,
 	err = x86_set_cpuid(c, NULL, 0);
 	if (err)
 		goto free_feat;
-	err = x86_mmu_create(c);
-	if (err)
-		goto free_feat;
+	x86_mmu_create(c);
 	err = x86_etlb_create(c);
 	if (err)
-		goto free_mmu;
+		goto free_feat;
+	x86_tb_cpu_init(c);
 	err = x86_simd_create(c);
 	if (err)
 		goto free_etlb;
 	av_epoch_add(epoch, &c->reader);
+	x86_code_attach(code, c);
 	x86_reset(c, false);
 	*out = c;
 	return 0;
 
 free_etlb:
 	x86_etlb_destroy(c);
-free_mmu:
-	x86_mmu_destroy(c);
 free_feat:
 	free(c->feat);
 free_cpu:
-	free(c);
+	x86_cpu_free(c);
 	return err;
 }
 
@@ -149,13 +149,28 @@ void x86_destroy(struct x86_cpu *c)
 {
 	if (!c)
 		return;
+	x86_code_detach(c->code, c);
 	av_epoch_remove(c->epoch, &c->reader);
 	x86_simd_destroy(c);
 	x86_etlb_destroy(c);
-	x86_mmu_destroy(c);
 	free(c->cpuid);
 	free(c->feat);
-	free(c);
+	x86_cpu_free(c);
+}
+
+void x86_stats_write(const struct x86_cpu *c, int fd)
+{
+	static const struct {
+		const char *label, *text;
+	} rows[X86_NR_STATS] = {
+#define X86_STAT(name, label, text) [X86_STAT_##name] = {label, text},
+#include "cpu/x86/stats.inc"
+#undef X86_STAT
+	};
+
+	for (u32 n = 0; n < X86_NR_STATS; n++)
+		dprintf(fd, "cpu %u %-18s %14llu  %s\n", c->index, rows[n].label,
+			(unsigned long long)READ_ONCE(c->stats[n]), rows[n].text);
 }
 
 void x86_raise_nmi(struct x86_cpu *c)

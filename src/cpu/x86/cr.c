@@ -8,6 +8,7 @@
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
 #include "cpu/x86/seg.h"
+#include "cpu/x86/simd.h"
 
 #define CR0_DEFINED                                                                                \
 	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE |             \
@@ -70,6 +71,7 @@ void x86_set_cr0(struct x86_cpu *c, u64 v)
 			 "PDPTEs have no reserved bits set");
 	c->cr0 = v;
 	c->efer = efer;
+	x86_simd_enable(c);
 	if ((v ^ old) & CR0_TRANSLATES)
 		x86_tlb_flush_all(c);
 	if ((v ^ old) & (X86_CR0_PE | X86_CR0_PG | X86_CR0_AM))
@@ -122,6 +124,7 @@ void x86_set_cr4(struct x86_cpu *c, u64 v)
 		X86_RULE(c, !x86_load_pdptes(c, c->cr3), X86_GP, 0,
 			 "PDPTEs have no reserved bits set");
 	c->cr4 = v;
+	x86_simd_enable(c);
 	if (changed & CR4_TRANSLATES)
 		x86_tlb_flush_all(c);
 	if (changed & X86_CR4_SMAP)

@@ -51,12 +51,22 @@ struct x86_insn {
 	u8 cond;	/* condition code 0-15 for jcc, setcc, cmovcc; else free for the handler's bind function */
 	u8 bits;	/* code size it was decoded for: 2, 4, 8 */
 	u8 spare;
-	s64 disp;	/* displacement; for RIP-relative operands with offset and length folded in (base is X86_GPR_CODEPAGE) */
-	u64 imm;	/* first immediate, sign-extended to 64 bits; relative branches: the displacement; far pointers: the offset */
 	union {
-		const struct x86_insn *target; /* in-page branch target, filled at first use (atomic) */
-		u64 imm2;  /* second immediate, or selector of a far pointer */
-		void *stub; /* native stub (simd.h) */
+		struct {
+			s64 disp;	/* displacement; for RIP-relative operands with offset and length folded in (base is X86_GPR_CODEPAGE) */
+			u64 imm;	/* first immediate, sign-extended to 64 bits; relative branches: the displacement; far pointers: the offset */
+			union {
+				const struct x86_insn *target; /* in-page branch target, filled at first use (atomic) */
+				u64 imm2;  /* second immediate, or selector of a far pointer */
+				void *stub; /* native stub (simd.h) */
+			};
+		};
+		/* Of a head (x86_op_head, x86_op_block; len is 0): not an instruction but what stands before one where tier 1 may take over. Atomic. */
+		struct {
+			u32 block[3];	/* by TLB set: the block's offset in the code region, 0: none */
+			u8 count[3];	/* by TLB set: visits, X86_TB_REFUSED: do not ask again */
+			struct x86_code_page *page;
+		} head;
 	};
 };
 _Static_assert(sizeof(struct x86_insn) <= 48, "a predecoded instruction fits 48 bytes");

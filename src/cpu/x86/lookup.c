@@ -4,32 +4,106 @@
  *
  * Engine file. Knows nothing of decoding; misses go to code.c behind the door.
  */
-#include "cpu/x86/code_priv.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/mmu.h"
 #include "cpu/x86/simd.h"
+#include "cpu/x86/tb_runtime.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct x86_etlb {
+	struct x86_etlb_entry entry[X86_ETLB_SIZE];
+	struct x86_fill_log log[2]; /* [global] */
+};
+
+static u32 etlb_index(u64 la)
+{
+	return (la >> PAGE_SHIFT) % X86_ETLB_SIZE;
+}
+
+static void entry_clear(struct x86_etlb *t, u32 index)
+{
+	t->entry[index].tag = 0;
+	t->entry[index].page = NULL;
+}
+
+static void log_flush(struct x86_etlb *t, bool global)
+{
+	struct x86_fill_log *log = &t->log[global];
+
+	if (log->count > X86_LOG_SIZE) {
+		x86_fill(t->entry, 0, sizeof(t->entry));
+		t->log[0].count = t->log[1].count = 0;
+		return;
+	}
+	for (u32 k = 0; k < log->count; k++)
+		entry_clear(t, log->index[k]);
+	log->count = 0;
+}
 
 void x86_etlb_flush(struct x86_cpu *c)
 {
-	c->etlb_gen += X86_ETLB_GEN_ONE;
-	if (c->etlb_gen > X86_ETLB_GEN_MAX) {
-		x86_fill(c->etlb, 0, X86_ETLB_SIZE * sizeof(*c->etlb));
-		c->etlb_gen = X86_ETLB_GEN_ONE;
-	}
+	log_flush(c->etlb, false);
+	log_flush(c->etlb, true);
+	x86_jc_flush(c);
+}
+
+void x86_etlb_flush_nonglobal(struct x86_cpu *c)
+{
+	log_flush(c->etlb, false);
+	x86_jc_flush_nonglobal(c);
 }
 
 void x86_etlb_flush_page(struct x86_cpu *c, u64 la)
 {
-	c->etlb[(la >> PAGE_SHIFT) % X86_ETLB_SIZE].tag = 0;
+	u32 index = etlb_index(la);
+
+	if (!((c->etlb->entry[index].tag ^ la) >> PAGE_SHIFT))
+		entry_clear(c->etlb, index);
+	x86_jc_flush_page(c, la);
+}
+
+void x86_etlb_flush_region(struct x86_cpu *c, u64 la)
+{
+	for (u32 k = 0; k < X86_ETLB_SIZE; k++)
+		if (!((c->etlb->entry[k].tag ^ la) >> 22))
+			entry_clear(c->etlb, k);
+	x86_jc_flush_region(c, la);
+}
+
+void x86_etlb_recheck(struct x86_cpu *c)
+{
+	c->etlb_gen += X86_ETLB_GEN_ONE;
+	if (c->etlb_gen > X86_ETLB_GEN_MAX) {
+		x86_etlb_flush(c);
+		c->etlb_gen = X86_ETLB_GEN_ONE;
+	}
+	x86_jc_flush(c);
+}
+
+const struct x86_etlb_entry *x86_etlb_entry(const struct x86_cpu *c, u64 la)
+{
+	const struct x86_etlb_entry *e = &c->etlb->entry[etlb_index(la)];
+
+	return e->page && e->tag == x86_etlb_tag(c, la) ? e : NULL;
 }
 
 /* Walks, finds the code page and remembers it. Raises what a fetch raises. */
 static __attribute__((noinline)) struct x86_code_page *etlb_fill(struct x86_cpu *c, u64 la,
 								 struct x86_etlb_entry *e)
 {
-	u8 *attr, *host = x86_fetch_page(c, la, &attr);
+	u64 tag = x86_etlb_tag(c, la);
 	struct x86_code_page *page;
+	struct x86_fill_log *log;
+	u8 *attr, *host;
 
+	if (e->page && !((e->tag ^ tag) & ~X86_ETLB_GEN_MAX)) {
+		x86_code_page_check(c, e->page);
+		e->tag = tag;
+		return e->page;
+	}
+	host = x86_fetch_page(c, la, &attr);
 	if (!host) {
 		c->exit.insn.len = 0;
 		c->exit.insn.why = "instruction fetch from an address without memory";
@@ -42,20 +116,39 @@ static __attribute__((noinline)) struct x86_code_page *etlb_fill(struct x86_cpu 
 		c->exit.insn.why = "out of memory";
 		x86_leave(c, X86_EXIT_INTERNAL_ERROR);
 	}
-	e->tag = x86_etlb_tag(c, la);
+	e->tag = tag;
 	e->page = page;
+	e->global = c->mmu->fetch_global;
+	log = &c->etlb->log[e->global];
+	if (likely(log->count < X86_LOG_SIZE))
+		log->index[log->count++] = (u16)etlb_index(la);
+	else
+		log->count = X86_LOG_SIZE + 1;
 	return page;
+}
+
+/* Tier 1: a place that is reached by lookup again and again gets a head. */
+static __attribute__((noinline)) const struct x86_insn *headless(struct x86_cpu *c, struct x86_code_page *page, u64 la,
+								 const struct x86_insn *i)
+{
+	u8 *visits = &c->tb->cold[(la ^ la >> 12) % X86_COLD_SIZE];
+
+	if (++*visits < X86_COLD_VISITS)
+		return i;
+	*visits = 0;
+	x86_door(c);
+	return x86_code_split(c, page, i);
 }
 
 const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la)
 {
-	struct x86_etlb_entry *e = &c->etlb[(la >> PAGE_SHIFT) % X86_ETLB_SIZE];
+	struct x86_etlb_entry *e = &c->etlb->entry[etlb_index(la)];
 	struct x86_code_page *page = e->page;
 	const struct x86_insn *i;
 	u32 l, at;
 
 	av_epoch_quiet(c->epoch, &c->reader);
-	if (unlikely(e->tag != x86_etlb_tag(c, la)))
+	if (unlikely(e->tag != x86_etlb_tag(c, la) || !page))
 		page = etlb_fill(c, la, e);
 	c->code_la = c->gpr[X86_GPR_CODEPAGE] = la & PAGE_MASK;
 	l = LOAD_ACQUIRE(page->line[(la & ~PAGE_MASK) / X86_LINE_SIZE]);
@@ -63,8 +156,12 @@ const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la)
 		const struct x86_line *line = x86_arena_at(c->code, l);
 
 		at = LOAD_ACQUIRE(line->insn[la % X86_LINE_SIZE]);
-		if (likely(at))
-			return x86_arena_at(c->code, at);
+		if (likely(at)) {
+			i = x86_arena_at(c->code, at);
+			if (likely(!c->tb || !i->len || i->bits != 8))
+				return i;
+			return headless(c, page, la, i);
+		}
 	}
 	x86_door(c);
 	i = x86_code_decode(c, page, (u32)(la & ~PAGE_MASK));
@@ -115,4 +212,25 @@ const struct x86_insn *x86_op_cross(struct x86_cpu *c, const struct x86_insn *i)
 	/* Executed right here rather than returned: the run loop would offer the scratch to interrupts in between. */
 	c->insn = &x->insn[0];
 	return x->insn[0].fn(c, &x->insn[0]);
+}
+
+/* ---- life ---- */
+
+int x86_etlb_create(struct x86_cpu *c)
+{
+	c->etlb = calloc(1, sizeof(*c->etlb));
+	c->cross = calloc(X86_CROSS_SIZE, sizeof(*c->cross));
+	c->etlb_gen = X86_ETLB_GEN_ONE;
+	if (c->etlb && c->cross)
+		return 0;
+	x86_etlb_destroy(c);
+	return -ENOMEM;
+}
+
+void x86_etlb_destroy(struct x86_cpu *c)
+{
+	free(c->etlb);
+	free(c->cross);
+	c->etlb = NULL;
+	c->cross = NULL;
 }

@@ -7,15 +7,13 @@
  * instruction does with the bytes is not known here.
  *
  * An empty entry is one whose tag differs from every address that selects it in bit 12 or above.
- * Zeroed memory is such an entry everywhere but at index 0, so tables come from mmap untouched.
+ * Zeroed memory is such an entry everywhere but at index 0, so tables come from the CPU's mapping untouched.
  */
 #include "cpu/x86/mmu_priv.h"
 #include "cpu/x86/code.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/simd.h"
-
-#include <errno.h>
-#include <sys/mman.h>
+#include "cpu/x86/tb.h"
 
 /* Whose access it is: chooses table, error code and SMAP's rule. */
 struct access {
@@ -147,7 +145,7 @@ void x86_tlb_flush_nonglobal(struct x86_cpu *c)
 	for (u32 t = 0; t < X86_NR_TABLES; t++)
 		log_clear(mmu, t, false);
 	x86_fill(&mmu->large[0], 0, sizeof(mmu->large[0]));
-	x86_etlb_flush(c);
+	x86_etlb_flush_nonglobal(c);
 	c->stats[X86_STAT_TLB_FLUSHES]++;
 }
 
@@ -180,7 +178,7 @@ void x86_tlb_flush_page(struct x86_cpu *c, u64 la)
 	}
 	if (large) {
 		region_clear(mmu, la);
-		x86_etlb_flush(c);
+		x86_etlb_flush_region(c, la);
 		return;
 	}
 	for (u32 t = 0; t < X86_NR_TABLES; t++)
@@ -225,28 +223,16 @@ void x86_mmu_select(struct x86_cpu *c)
 	c->wtlb = mmu->aligned ? mmu->none : mmu->table[mmu->set * 2 + 1];
 }
 
-int x86_mmu_create(struct x86_cpu *c)
+void x86_mmu_create(struct x86_cpu *c)
 {
-	struct x86_mmu *mmu = mmap(NULL, sizeof(*mmu), PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct x86_mmu *mmu = (struct x86_mmu *)((u8 *)c + X86_GS_MMU);
 
-	if (mmu == MAP_FAILED)
-		return -ENOMEM;
 	for (u32 t = 0; t < X86_NR_TABLES; t++)
 		entry_clear(mmu->table[t], 0);
 	entry_clear(mmu->none, 0);
 	mmu->phys_gen = 1;
 	c->mmu = mmu;
 	x86_mmu_select(c);
-	return 0;
-}
-
-void x86_mmu_destroy(struct x86_cpu *c)
-{
-	if (c->mmu)
-		munmap(c->mmu, sizeof(*c->mmu));
-	c->mmu = NULL;
-	c->rtlb = c->wtlb = NULL;
 }
 
 /* ---- translation ---- */
@@ -553,6 +539,7 @@ u8 *x86_fetch_page(struct x86_cpu *c, u64 la, u8 **attr)
 	if (!x86_walk(c, la, X86_WALK_EXEC | (c->cpl == 3 ? X86_WALK_USER : 0), &w))
 		x86_raise_pf(c, la, w.error);
 	large_note(c->mmu, la, &w);
+	c->mmu->fetch_global = w.global;
 	x86_door(c);
 	if (!c->ops->page(c->m, w.gpa & PAGE_MASK, MACHINE_X, c->smm, &m))
 		return NULL;

@@ -14,8 +14,8 @@
 
 #include "cpu/x86/insn.h"
 
-int x86_mmu_create(struct x86_cpu *c);
-void x86_mmu_destroy(struct x86_cpu *c);
+/* The tables stand behind *c, in the mapping that x86_cpu_alloc() made (tb.h). */
+void x86_mmu_create(struct x86_cpu *c);
 /* CPL, RFLAGS.AC or CR4.SMAP changed: choose the set. Cheap. */
 void x86_mmu_select(struct x86_cpu *c);
 

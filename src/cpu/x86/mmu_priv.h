@@ -53,6 +53,7 @@ struct x86_mmu {
 	u32 purges;
 	u8 set;
 	bool aligned; /* unaligned accesses raise #AC */
+	bool fetch_global; /* the page that x86_fetch_page() found last was global */
 };
 
 /*

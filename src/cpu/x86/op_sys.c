@@ -178,6 +178,7 @@ OP(op_clts)
 {
 	need_cpl0(c);
 	c->cr0 &= ~(u64)X86_CR0_TS;
+	x86_simd_enable(c);
 	return x86_next(i);
 }
 
@@ -215,6 +216,7 @@ OP(op_xsetbv)
 	X86_RULE(c, (u32)c->gpr[X86_RCX] || !x86_xcr0_valid(c, edx_eax(c)), X86_GP, 0,
 		 "XSETBV sets XCR0 to a combination that CPUID offers");
 	c->xcr0 = edx_eax(c);
+	x86_simd_enable(c);
 	return x86_next(i);
 }
 

@@ -10,10 +10,10 @@
  */
 #include "cpu/x86/run.h"
 #include "base/futex.h"
-#include "cpu/x86/code_priv.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/mmu.h"
 #include "cpu/x86/simd.h"
+#include "cpu/x86/tb_runtime.h"
 
 __thread struct x86_cpu *x86_current __attribute__((tls_model("initial-exec")));
 
@@ -56,6 +56,12 @@ const struct x86_insn *x86_goto(struct x86_cpu *c, u64 rip)
 	return x86_code_lookup(c, c->code_size == 8 ? rip : (u32)(rip + c->seg[X86_CS].base));
 }
 
+/* With tier 1, hot places get heads, which lookups see to: until then no branch may remember the place. */
+static bool wants_head(const struct x86_cpu *c, const struct x86_insn *i)
+{
+	return c->tb && i->len && i->bits == 8;
+}
+
 const struct x86_insn *x86_branch_rel(struct x86_cpu *c, const struct x86_insn *i)
 {
 	s64 in_page = (s64)(i->off + i->len) + (s64)i->imm;
@@ -71,7 +77,8 @@ const struct x86_insn *x86_branch_rel(struct x86_cpu *c, const struct x86_insn *
 	rip = (x86_next_rip(c, i) + i->imm) & x86_asize_mask(i->opsize);
 	x86_check_rip(c, rip);
 	t = x86_goto(c, rip);
-	if ((u64)in_page < PAGE_SIZE && i->bits != 2 && !(i->flags & X86_I_CONT) && i->opsize >= 4)
+	if ((u64)in_page < PAGE_SIZE && i->bits != 2 && !(i->flags & X86_I_CONT) && i->opsize >= 4 &&
+	    !wants_head(c, t))
 		STORE_RELEASE(((struct x86_insn *)i)->target, t);
 	return t;
 }
@@ -122,7 +129,8 @@ const struct x86_insn *x86_op_unsupported(struct x86_cpu *c, const struct x86_in
 void x86_serve_requests(void *cpu)
 {
 	struct x86_cpu *c = cpu;
-	u32 req = READ_ONCE(c->req) & (X86_REQ_FLUSH | X86_REQ_PURGE | X86_REQ_PAUSE);
+	u32 req = READ_ONCE(c->req) &
+		  (X86_REQ_FLUSH | X86_REQ_PURGE | X86_REQ_PAUSE | X86_REQ_CODE);
 
 	if (!req)
 		return;
@@ -132,6 +140,10 @@ void x86_serve_requests(void *cpu)
 		x86_tlb_flush_all(c);
 	else if (req & X86_REQ_PURGE)
 		x86_tlb_purge_writes(c);
+	if (req & X86_REQ_CODE)
+		x86_jc_flush(c);
+	/* If this was in the middle of an instruction, the block that it belongs to may be dead. */
+	x86_break(c);
 	c->stats[X86_STAT_REQUESTS]++;
 	av_epoch_quiet(c->epoch, &c->reader);
 	__atomic_fetch_add(&c->flush_ack, 1, __ATOMIC_SEQ_CST);
@@ -177,7 +189,7 @@ static void follow_io_epoch(struct x86_cpu *c)
 	if (c->io_epoch == now)
 		return;
 	c->io_epoch = now;
-	x86_etlb_flush(c);
+	x86_etlb_recheck(c);
 }
 
 /*
@@ -253,10 +265,8 @@ shadow_once:
 /* Everything between two instructions. Returns true if the loop must leave with *why. */
 static bool between(struct x86_cpu *c, enum x86_exit_reason *why)
 {
-	u32 req = READ_ONCE(c->req);
-
 	x86_serve_requests(c);
-	if (req & X86_REQ_LOCAL)
+	if (READ_ONCE(c->req) & X86_REQ_LOCAL)
 		x86_unrequest(c, X86_REQ_LOCAL);
 	if (x86_io_drain(c, why)) {
 		x86_break(c);
@@ -323,6 +333,8 @@ static bool step(struct x86_cpu *c, const struct x86_insn *i, enum x86_exit_reas
 	if (!(c->rflags & X86_FLAG_RF) && (hit = breakpoints_at(c->dr, c->dr7, la)))
 		x86_raise_db(c, hit);
 	c->rflags &= ~X86_FLAG_RF;
+	if (x86_is_head(i))
+		i++;
 	c->insn = i;
 	fn = i->fn;
 	i = fn(c, i);
@@ -430,6 +442,7 @@ static __attribute__((noinline)) enum x86_exit_reason run_loop(struct x86_cpu *c
 enum x86_exit_reason x86_run(struct x86_cpu *c)
 {
 	enum x86_exit_reason why;
+	u64 gs = 0;
 
 	/*
 	 * Pairs with those who request FLUSH and then look at in_guest: either they see us inside and wait, or we see
@@ -441,7 +454,11 @@ enum x86_exit_reason x86_run(struct x86_cpu *c)
 	follow_io_epoch(c);
 	c->io.cursor = 0;
 	c->insn = NULL;
+	if (c->tb)
+		gs = x86_gs_enter(c);
 	why = run_loop(c);
+	if (c->tb)
+		x86_gs_leave(c, gs);
 	x86_simd_spill(c);
 	x86_current = NULL;
 	av_epoch_offline(&c->reader);

@@ -12,6 +12,7 @@
 #include "cpu/x86/code.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/mmu.h"
+#include "cpu/x86/tb_runtime.h"
 
 #include <signal.h>
 #include <ucontext.h>
@@ -51,6 +52,30 @@ static void __noreturn __attribute__((used)) recover(struct x86_cpu *c, u64 caus
 	}
 }
 
+/* A fault in a block: puts the guest's state where C finds it (tb.h). false: no guest instruction faults there. */
+static bool take_block_state(struct x86_cpu *c, const greg_t *r)
+{
+	static const struct {
+		u8 guest, host;
+	} homes[] = {
+		{X86_RAX, REG_R9},  {X86_RCX, REG_R10}, {X86_RDX, REG_RDX}, {X86_RBX, REG_RBX},
+		{X86_RSP, REG_R11}, {X86_RBP, REG_RBP}, {X86_RSI, REG_RSI}, {X86_RDI, REG_RDI},
+		{X86_R8, REG_R8},   {X86_R12, REG_R12}, {X86_R13, REG_R13}, {X86_R14, REG_R14},
+		{X86_R15, REG_R15},
+	};
+	const struct x86_tb_map *m = x86_tb_find(c->code, (u64)r[REG_RIP]);
+	u64 flags = (u64)r[REG_EFL];
+
+	if (!m)
+		return false;
+	for (u32 n = 0; n < ARRAY_SIZE(homes); n++)
+		c->gpr[homes[n].guest] = (u64)r[homes[n].host];
+	if (m->flags_host)
+		c->aflags = (u16)((flags & (X86_FLAGS_ARITH & 0xff)) << 8 | !!(flags & X86_FLAG_OF));
+	c->insn = x86_arena_at(c->code, m->insn);
+	return true;
+}
+
 static bool own_code(u64 pc)
 {
 	return pc >= (u64)__ehdr_start && pc < (u64)etext;
@@ -64,7 +89,7 @@ static bool find_cause(const struct x86_cpu *c, int sig, u64 pc, u64 trap, u64 a
 
 	if (memory && address < LOWEST_GUEST_ADDRESS)
 		return false;
-	if (x86_code_owns_pc(c->code, pc)) {
+	if (x86_code_owns_pc(c->code, pc) || x86_tb_owns_pc(c->code, pc)) {
 		switch (trap) {
 		case X86_DE:
 		case X86_UD:
@@ -95,6 +120,8 @@ bool x86_signal(int sig, void *siginfo, void *ucontext)
 	if (!c || si->si_code <= 0)
 		return false;
 	if (!find_cause(c, sig, (u64)r[REG_RIP], (u64)r[REG_TRAPNO], (u64)si->si_addr, &cause))
+		return false;
+	if (x86_tb_owns_pc(c->code, (u64)r[REG_RIP]) && !take_block_state(c, r))
 		return false;
 	r[REG_RDI] = (greg_t)c;
 	r[REG_RSI] = (greg_t)cause;

@@ -13,6 +13,7 @@
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
+#include "cpu/x86/tb.h"
 
 /* ---- what the host has ---- */
 
@@ -134,6 +135,7 @@ void x86_simd_load_slow(struct x86_cpu *c)
 			 : "m"(*(u8(*)[4096])x), "a"((u32)layout.xcr0), "d"(0)
 			 : "memory");
 	c->simd_live = true;
+	c->simd_native = c->simd_enabled;
 }
 
 void x86_simd_put_pointers(struct x86_cpu *c)
@@ -154,6 +156,7 @@ void x86_simd_spill(struct x86_cpu *c)
 			 : "a"((u32)layout.xcr0), "d"(0)
 			 : "memory");
 	c->simd_live = false;
+	c->simd_native = 0;
 	/* C code expects an empty x87 stack, its own rounding modes, and no dirty upper halves. */
 	__asm__ volatile("fninit\n\tfldcw %1\n\tldmxcsr %0" : : "m"(h->mxcsr), "m"(h->cw));
 	if (layout.xcr0 & X86_XCOMP_AVX)
@@ -248,6 +251,30 @@ static void check_vex(struct x86_cpu *c)
 {
 	if (!(c->cr0 & X86_CR0_PE) || (c->rflags & X86_FLAG_VM))
 		x86_raise(c, X86_UD);
+}
+
+/* The same rules as below, for code that is executed in place. Sanitizer builds never leave state in the registers between instructions. */
+void x86_simd_enable(struct x86_cpu *c)
+{
+	u8 can = 0;
+
+#ifndef AV_SIMD_EAGER
+	if (!(c->cr0 & X86_CR0_TS)) {
+		if (!(c->cr0 & X86_CR0_EM)) {
+			can |= X86_NATIVE_X87;
+			if (c->cr4 & X86_CR4_OSFXSR)
+				can |= X86_NATIVE_SSE;
+		}
+		if (c->cr4 & X86_CR4_OSXSAVE) {
+			if ((c->xcr0 & XCR0_AVX) == XCR0_AVX)
+				can |= X86_NATIVE_AVX;
+			if ((c->xcr0 & XCR0_AVX512) == XCR0_AVX512)
+				can |= X86_NATIVE_AVX512;
+		}
+	}
+#endif
+	c->simd_enabled = can;
+	c->simd_native = c->simd_live ? can : 0;
 }
 
 /* SDM vol. 2 "Exception Conditions" of each family; #UD before #NM. */

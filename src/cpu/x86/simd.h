@@ -30,6 +30,9 @@ static inline void x86_simd_load(struct x86_cpu *c)
 		x86_simd_load_slow(c);
 }
 
+/* CR0, CR4 or XCR0 changed: which families the guest may use now (cpu->simd_enabled, tb.h). */
+void x86_simd_enable(struct x86_cpu *c);
+
 /*
  * Spills, and returns cpu->xsave with the components named in comps valid in memory and marked
  * present, so that handlers may read and write them there. The next stub loads the image again.

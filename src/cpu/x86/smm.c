@@ -10,6 +10,7 @@
 #include "cpu/x86/msr.h"
 #include "cpu/x86/run.h"
 #include "cpu/x86/seg.h"
+#include "cpu/x86/simd.h"
 
 #define AREA_BASE     0xfe00 /* from SMBASE */
 #define AREA_SIZE     512
@@ -233,6 +234,7 @@ void x86_smi(struct x86_cpu *c)
 	c->seg[X86_CS].base = c->msr.smbase;
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
+	x86_simd_enable(c);
 	x86_break(c);
 }
 
@@ -259,6 +261,7 @@ const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 	c->smm_inside_nmi = false;
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
+	x86_simd_enable(c);
 	if ((c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) && !(c->efer & X86_EFER_LMA) &&
 	    !x86_load_pdptes(c, c->cr3))
 		x86_leave(c, X86_EXIT_SHUTDOWN);

@@ -110,16 +110,26 @@ int x86_tb_translate(struct x86_code *code, struct x86_code_page *page, u8 set, 
 /* ---- runtime ---- */
 
 struct x86_tb {
-	struct x86_tb *next; /* of the page */
-	u32 at, size;	     /* in the code region; blocks are made in ascending order within a half */
+	struct x86_code_page *page;
+	u32 empties;  /* of the page's frame when it was made: another value now means that this block is dead */
+	u32 at, size; /* in the code region; blocks are made in ascending order within a half */
 	u16 off;
 	u8 set;
 	u32 nr_map;
 	struct x86_tb_map map[];
 };
 
-/* Handlers in predecoded pages: a run's head, which counts, and one that has a block for the current set. */
+/*
+ * Handlers in predecoded pages: a head, which counts, and one that has blocks (struct x86_insn's head). The instruction itself stands
+ * behind its head; a slot of a line names the head.
+ */
 x86_op_fn x86_op_head, x86_op_block;
 #define X86_TB_THRESHOLD 32
+#define X86_TB_REFUSED	 0xff
+
+static inline bool x86_is_head(const struct x86_insn *i)
+{
+	return i->len == 0 && (i->fn == x86_op_head || i->fn == x86_op_block);
+}
 
 #endif

@@ -141,6 +141,7 @@ enum x86_exit_reason {
 #define X86_REQ_PURGE BIT(3) /* drop all write translations, then acknowledge */
 #define X86_REQ_PAUSE BIT(4) /* stop-the-world: acknowledge, then wait until pause_word is 0 */
 #define X86_REQ_LOCAL BIT(5) /* set by the CPU's own handlers: something to do between two instructions */
+#define X86_REQ_CODE  BIT(6) /* blocks were dropped: empty the jump caches. Not acknowledged */
 
 /* Interrupt shadow (KVM_X86_SHADOW_INT_*). */
 #define X86_SHADOW_MOV_SS BIT(0)
@@ -173,17 +174,30 @@ struct x86_insn;
 struct x86_mmu;	 /* TLB tables and their logs, mmu.c */
 struct x86_code; /* the VM's predecoded code, code.c */
 struct x86_code_page;
-struct x86_etlb_entry;
+struct x86_etlb;
+struct x86_tb_cpu; /* tier 1: jump caches' logs and the like, tb_runtime.h */
+
+enum x86_stat {
+#define X86_STAT(name, label, text) X86_STAT_##name,
+#include "cpu/x86/stats.inc"
+#undef X86_STAT
+	X86_NR_STATS,
+};
 
 struct x86_cpu {
 	/* ---- hot: touched by every instruction ---- */
-	u64 gpr[X86_NR_GPR_SLOTS];
+	union {
+		u64 gpr[X86_NR_GPR_SLOTS];
+		struct {
+			u64 gpr_[X86_GPR_CODEPAGE];
+			u64 code_la; /* gpr[X86_GPR_CODEPAGE]: the code page that insn lies in */
+		};
+	};
 	u32 req;	/* atomic: X86_REQ_* */
 	u16 aflags;	/* arithmetic flags as LAHF and SETO leave AX: AH = SF ZF 0 AF 0 PF 1 CF, AL = OF (0 or 1) */
 	u8 cpl;
 	u8 code_size;	/* of the current code segment: 2, 4 or 8 (bytes) */
 	const struct x86_insn *insn; /* being executed: the fault address comes from here */
-	u64 code_la;	/* linear address of the code page that insn lies in; same as gpr[X86_GPR_CODEPAGE] */
 	struct x86_tlb_entry *rtlb, *wtlb; /* tables of the current set {user, kernel, kernel with user access} */
 	u64 rip;	/* valid between instructions, stale inside the fast loop: use x86_rip() */
 	u32 rflags;	/* all but the arithmetic flags, bit 1 set: use x86_rflags() */
@@ -202,6 +216,8 @@ struct x86_cpu {
 	bool smm, halted;
 	u8 maxphyaddr;
 	bool simd_live;	/* the guest's x87/SIMD state is in the host's registers, not in *xsave (simd.h) */
+	u8 simd_enabled; /* families that CR0, CR4 and XCR0 let the guest use: X86_NATIVE_* (tb.h) */
+	u8 simd_native;	/* simd_enabled while simd_live, else 0 */
 	bool nmi_masked; /* until IRET */
 	bool smm_inside_nmi; /* SMM was entered with NMIs masked: RSM leaves them so */
 
@@ -278,7 +294,7 @@ struct x86_cpu {
 	const struct machine_ops *ops;
 	void *m;
 	struct x86_mmu *mmu;
-	struct x86_etlb_entry *etlb;
+	struct x86_etlb *etlb;
 	u64 etlb_gen;	   /* generation bits of live entries' tags, in place (code.h) */
 	struct x86_cross *cross; /* decoded page-crossing instructions, code.h */
 	struct x86_code *code;
@@ -294,14 +310,17 @@ struct x86_cpu {
 	u32 flush_ack;	   /* atomic: counts acknowledged FLUSH/PURGE/PAUSE requests; futex word */
 	u32 *pause_word;   /* futex word of the VM for X86_REQ_PAUSE */
 	u32 in_guest;	   /* atomic: 1 while x86_run() may hold translations; requests to a CPU outside are served on entry */
-	u64 stats[16];	   /* enum x86_stat; owner writes, anyone may read */
 	u32 index;	   /* vCPU id, for logs and CPUID's APIC id fields is not used */
-};
 
-enum x86_stat {
-	X86_STAT_INSNS_DECODED, X86_STAT_BLOCKS, X86_STAT_CODE_INVALIDATED, X86_STAT_CODE_FLUSHES, X86_STAT_TLB_FILLS,
-	X86_STAT_TLB_FLUSHES, X86_STAT_WALKS, X86_STAT_EXCEPTIONS, X86_STAT_IRQS, X86_STAT_MMIO, X86_STAT_PIO,
-	X86_STAT_HALTS, X86_STAT_SIMD_SPILLS, X86_STAT_REQUESTS, X86_STAT_SLOW_ACCESSES, X86_NR_STATS,
+	/* ---- tier 1 (tb.h) ---- */
+	struct x86_cpu *self; /* found through GS */
+	struct x86_tb_cpu *tb; /* NULL: tier 0 only */
+	const struct x86_insn *(*tb_enter)(struct x86_cpu *c, const void *host);
+	u8 *tb_code;	   /* the code region as it is executed */
+	bool fsgsbase;	   /* the host lets us write GS's base */
+	struct x86_cpu *code_next; /* of the VM's CPUs that execute code, under code->lock */
+
+	u64 stats[X86_NR_STATS]; /* owner writes, anyone may read */
 };
 
 /*
@@ -381,6 +400,13 @@ u32 x86_xsave_size(u64 xcr0);
  */
 int x86_code_create(struct av_epoch *epoch, struct x86_code **out);
 void x86_code_destroy(struct x86_code *code);
+/*
+ * Before the first CPU is made: execute with tier 1 as well (tb.h). cache: bytes of translated code to keep, 0: the default.
+ * 0, -ENOMEM, -EPERM: the host does not let us map code; the interpreter alone stays in charge.
+ */
+int x86_code_translate(struct x86_code *code, u64 cache);
+/* Writes a CPU's counters as text. owner, or after the CPU's last run */
+void x86_stats_write(const struct x86_cpu *c, int fd);
 /* The VMM may have written guest memory (any return from user space, any irqfd or MSI): pages are compared before they are entered again. Any thread. */
 void x86_code_io_epoch(struct x86_code *code);
 
