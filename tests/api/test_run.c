@@ -497,7 +497,7 @@ static void immediate_exit(void **state)
 	assert_int_equal(guest_done(&g), 0x3e);
 }
 
-static volatile int handled;
+static volatile int handled, ended;
 
 static void on_signal(int sig)
 {
@@ -508,8 +508,12 @@ static void *poke(void *arg)
 {
 	pthread_t *t = arg;
 
-	sleep_ms(30);
-	pthread_kill(*t, SIGUSR1);
+	/* Again and again: the first may come before the run on a busy host, where it interrupts
+	 * nothing. */
+	do {
+		sleep_ms(30);
+		pthread_kill(*t, SIGUSR1);
+	} while (!ended);
 	return NULL;
 }
 
@@ -517,12 +521,13 @@ static void run_until_signal(void)
 {
 	pthread_t self = pthread_self(), t;
 
-	handled = 0;
+	handled = ended = 0;
 	assert_int_equal(pthread_create(&t, NULL, poke, &self), 0);
 	g.run->exit_reason = 0;
 	fails(EINTR, g.vcpu, KVM_RUN, 0);
+	ended = 1;
 	assert_int_equal(g.run->exit_reason, KVM_EXIT_INTR);
-	assert_int_equal(handled, 1);
+	assert_true(handled > 0);
 	pthread_join(t, NULL);
 }
 
@@ -838,9 +843,11 @@ static void ioctls_wait(void **state)
 	struct kvm_regs r;
 	pthread_t t, k;
 
-	code(&g, 0xb8, LE16(0x1234), 0xeb, 0xfe);
+	code(&g, 0xb8, LE16(0x1234), 0xa3, LE16(0x5000), 0xeb,
+	     0xfe); /* mov ax, 0x1234; mov [0x5000], ax */
 	assert_int_equal(pthread_create(&t, NULL, run_thread, &g.vcpu), 0);
-	sleep_ms(20);
+	while (!*(volatile u8 *)(g.ram + 0x5000))
+		sleep_ms(1);
 	assert_int_equal(pthread_create(&k, NULL, kicker, &g.vcpu), 0);
 	ok(g.vcpu, KVM_GET_REGS, &r);
 	assert_int_equal(r.rax, 0x1234);
