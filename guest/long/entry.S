@@ -294,6 +294,8 @@ user_code_end:
 /* u32 run_compat(u32 x): (x + 2) by code that only 32-bit mode reads so: 0x40 is INC there, a prefix in 64-bit mode */
 	.globl	run_compat
 run_compat:
+	movl	$0x10, %eax	/* an exception from ring 3 left a null SS, which only 64-bit mode can use */
+	movl	%eax, %ss
 	movl	%edi, %eax
 	pushq	%rbx
 	movq	%rsp, %rbx
