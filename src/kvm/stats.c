@@ -2,8 +2,8 @@
 /*
  * What the engine counted, as text to where ANYVISOR_STATS says: a file, or "stderr".
  *
- * A vCPU's counters are written when it ends. VMMs usually just exit, so those that are left are written when the process does;
- * vCPUs are listed for that only where ANYVISOR_STATS is set.
+ * A vCPU's counters are written when it ends. VMMs usually just exit, so those that are left are
+ * written when the process does; vCPUs are listed for that only where ANYVISOR_STATS is set.
  */
 #include "kvm/kvm_priv.h"
 

@@ -2,8 +2,8 @@
 /*
  * Tier 1's memory: the code region, the registry of blocks, and the CPUs' own mappings.
  *
- * Outer file. Everything but creation happens under code->lock. Knows when a block is made, chained and forgotten; what is in
- * it is the translator's.
+ * Outer file. Everything but creation happens under code->lock. Knows when a block is made, chained
+ * and forgotten; what is in it is the translator's.
  */
 #include "cpu/x86/tb_runtime.h"
 #include "base/log.h"
@@ -15,9 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define BLOCK_ALIGN	 16
-#define BLOCK_SIZE_LEAST 64 /* what the registry's length is reckoned from: smaller ones may fill it early */
-#define HWCAP2_FSGSBASE	 BIT(1)
+#define BLOCK_ALIGN 16
+#define BLOCK_SIZE_LEAST                                                                           \
+	64 /* what the registry's length is reckoned from: smaller ones may fill it early */
+#define HWCAP2_FSGSBASE BIT(1)
 
 /* ---- CPUs ---- */
 
@@ -25,8 +26,8 @@
 
 struct x86_cpu *x86_cpu_alloc(void)
 {
-	struct x86_cpu *c = mmap(NULL, CPU_SIZE, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct x86_cpu *c =
+		mmap(NULL, CPU_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return c == MAP_FAILED ? NULL : c;
 }
@@ -46,7 +47,8 @@ void x86_tb_cpu_init(struct x86_cpu *c)
 	c->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	c->tb = (struct x86_tb_cpu *)((u8 *)c + X86_GS_TB);
 	c->tb_code = tb->x;
-	c->tb_enter = (const struct x86_insn *(*)(struct x86_cpu *, const void *))(tb->x + tb->enter);
+	c->tb_enter =
+		(const struct x86_insn *(*)(struct x86_cpu *, const void *))(tb->x + tb->enter);
 	/* Zeroed entries match nothing but at the index of address 0. */
 	for (u32 s = 0; s < X86_NR_SETS; s++)
 		((struct x86_jc_entry *)((u8 *)c + X86_GS_JC(s)))->rip = ~0ull;
@@ -112,6 +114,8 @@ static bool make(struct x86_cpu *c, struct x86_insn *head, u8 set)
 	STORE_RELEASE(head->fn, x86_op_block);
 	return true;
 full:
+	/* The half before may be free by now. */
+	av_epoch_reclaim(code->epoch);
 	if (x86_code_turn(code))
 		c->stats[X86_STAT_TB_EVICTIONS]++;
 	return false;
@@ -210,7 +214,8 @@ static int region_create(struct x86_tb_cache *tb)
 	if (fd < 0)
 		return -errno;
 	/* Side by side, so that the distance between the two views is the region's size. */
-	tb->w = mmap(NULL, 2 * tb->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	tb->w = mmap(NULL, 2 * tb->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		     0);
 	if (tb->w == MAP_FAILED) {
 		tb->w = NULL;
 		close(fd);
@@ -219,8 +224,10 @@ static int region_create(struct x86_tb_cache *tb)
 	tb->x = tb->w + tb->size;
 	err = 0;
 	if (ftruncate(fd, (off_t)tb->size) < 0 ||
-	    mmap(tb->w, tb->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-	    mmap(tb->x, tb->size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+	    mmap(tb->w, tb->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED ||
+	    mmap(tb->x, tb->size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED)
 		err = -errno;
 	close(fd);
 	return err;
@@ -250,7 +257,9 @@ int x86_tb_cache_create(struct x86_code *code, u64 size)
 	if (!tb)
 		return -ENOMEM;
 	code->tb = tb;
-	tb->size = ALIGN_UP(MIN(MAX(size ? size : X86_TB_REGION, X86_TB_REGION_MIN), X86_TB_REGION_MAX), PAGE_SIZE);
+	tb->size = ALIGN_UP(
+		MIN(MAX(size ? size : X86_TB_REGION, X86_TB_REGION_MIN), X86_TB_REGION_MAX),
+		PAGE_SIZE);
 	half = ALIGN_DOWN((u32)(tb->size - X86_TB_STUBS) / 2, (u32)PAGE_SIZE);
 	err = region_create(tb);
 	for (u32 h = 0; h < 2 && !err; h++)

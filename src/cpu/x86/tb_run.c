@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Tier 1 at run time: where the interpreter goes over into translated blocks, and what the blocks' stubs ask C for.
+ * Tier 1 at run time: where the interpreter goes over into translated blocks, and what the blocks'
+ * stubs ask C for.
  *
- * Engine file. Owns the jump caches. Knows blocks by their host address alone; making them is tb_cache.c's, behind the door.
+ * Engine file. Owns the jump caches. Knows blocks by their host address alone; making them is
+ * tb_cache.c's, behind the door.
  */
 #include "cpu/x86/tb_runtime.h"
 #include "cpu/x86/simd.h"
@@ -75,7 +77,8 @@ void x86_jc_flush(struct x86_cpu *c)
 	c->stats[X86_STAT_TB_JC_DROPS]++;
 }
 
-/* Empties the logged entries whose address agrees with la above shift. Their places stay in the log. */
+/* Empties the logged entries whose address agrees with la above shift. Their places stay in the
+ * log. */
 static void jc_flush_near(struct x86_cpu *c, u64 la, u32 shift)
 {
 	for (u32 s = 0; s < X86_NR_SETS; s++) {
@@ -175,8 +178,8 @@ static struct x86_tb_next leave_at(struct x86_cpu *c, u64 rip)
 }
 
 /*
- * The block at i for the current set, or NULL. A count that is full means that the interpreter would translate now, which is
- * better done without the detour.
+ * The block at i for the current set, or NULL. A count that is full means that the interpreter
+ * would translate now, which is better done without the detour.
  */
 static const void *block_at(struct x86_cpu *c, const struct x86_insn *i)
 {

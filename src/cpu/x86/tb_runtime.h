@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tier 1's runtime inside: shared by tb_run.c (engine), tb_cache.c and tb_stub.c (outer), lookup.c, code.c and signal.c.
+ * Tier 1's runtime inside: shared by tb_run.c (engine), tb_cache.c and tb_stub.c (outer), lookup.c,
+ * code.c and signal.c.
  *
- * The code region is one memfd mapped twice, writable and executable. It begins with the stubs; two halves follow, each filled
- * in ascending order and turned together with the arena's (code_priv.h), since blocks name predecoded instructions by arena index.
+ * The code region is one memfd mapped twice, writable and executable. It begins with the stubs; two
+ * halves follow, each filled in ascending order and turned together with the arena's (code_priv.h),
+ * since blocks name predecoded instructions by arena index.
  *
- * A block dies with its page (frame_empty): its heads become stale, and X86_REQ_CODE makes every CPU empty its jump
- * caches and leave chains of direct jumps, which never lead out of the page. Its memory is used again only after its
- * half was turned and every CPU has been quiet.
+ * A block dies with its page (frame_empty): its heads become stale, and X86_REQ_CODE makes every
+ * CPU empty its jump caches and leave chains of direct jumps, which never lead out of the page. Its
+ * memory is used again only after its half was turned and every CPU has been quiet.
  */
 #ifndef AV_CPU_X86_TB_RUNTIME_H
 #define AV_CPU_X86_TB_RUNTIME_H
@@ -17,13 +19,14 @@
 #define X86_TB_REGION	  (64ull << 20) /* default size, both halves */
 #define X86_TB_REGION_MIN (1ull << 20)
 #define X86_TB_REGION_MAX (1ull << 30) /* rel32 reaches everywhere in it */
-#define X86_TB_STUBS	  4096u /* room for the stubs */
+#define X86_TB_STUBS	  4096u	       /* room for the stubs */
 #define X86_COLD_SIZE	  256u
 #define X86_COLD_VISITS	  4 /* of a place without a head until it gets one */
 
 /* Per CPU, behind its jump caches. */
 struct x86_tb_cpu {
-	struct x86_fill_log log[2][X86_NR_SETS]; /* [global]: what was filled into the jump caches */
+	struct x86_fill_log log[2]
+			       [X86_NR_SETS]; /* [global]: what was filled into the jump caches */
 	/* Which pages and which 4 MiB regions may have entries: a hash each, never too few bits. */
 	u64 pages[16], regions[4];
 	u8 cold[X86_COLD_SIZE]; /* visits to places without a head, by address */
@@ -31,7 +34,7 @@ struct x86_tb_cpu {
 #define X86_GS_TB (X86_GS_JC(X86_NR_SETS))
 
 struct x86_tb_half {
-	u32 start, end, used; /* offsets in the region */
+	u32 start, end, used;  /* offsets in the region */
 	struct x86_tb **index; /* ascending by address; count grows by release */
 	u32 count, max;
 	u8 *meta; /* the struct x86_tb */
@@ -49,17 +52,20 @@ struct x86_tb_cache {
 };
 
 /* ---- tb_stub.c ---- */
-/* Writes the stubs to tb->w and their places to tb->stub and tb->enter. arena: what arena indexes count from. */
+/* Writes the stubs to tb->w and their places to tb->stub and tb->enter. arena: what arena indexes
+ * count from. */
 void x86_tb_stubs_write(struct x86_tb_cache *tb, const u8 *arena);
 
 /* ---- tb_cache.c, behind the door ---- */
 int x86_tb_cache_create(struct x86_code *code, u64 size);
 void x86_tb_cache_destroy(struct x86_code *code);
-/* Under the lock: the half of that number is used from its start again; the other is left as it is. */
+/* Under the lock: the half of that number is used from its start again; the other is left as it is.
+ */
 void x86_tb_turn(struct x86_code *code, u32 half);
 /* Translates at a head for the current set. true: the head has a block now. */
 bool x86_tb_make(struct x86_cpu *c, struct x86_insn *head);
-/* Makes the `jmp rel32` at offset site of the region go straight to head's block, if both ends live and belong together. turns: of when site was known to be alive. */
+/* Makes the `jmp rel32` at offset site of the region go straight to head's block, if both ends live
+ * and belong together. turns: of when site was known to be alive. */
 void x86_tb_chain(struct x86_cpu *c, u32 site, u32 turns, const struct x86_insn *head);
 /* The CPU, its TLB and its jump caches in one zeroed mapping (tb.h). NULL: no memory. */
 struct x86_cpu *x86_cpu_alloc(void);
@@ -86,7 +92,8 @@ void x86_jc_flush_region(struct x86_cpu *c, u64 la);
 u64 x86_gs_enter(struct x86_cpu *c);
 void x86_gs_leave(struct x86_cpu *c, u64 old);
 
-/* pc lies in the region's blocks: the block's map entry for the instruction there, NULL: none can fault there. Async-signal-safe. */
+/* pc lies in the region's blocks: the block's map entry for the instruction there, NULL: none can
+ * fault there. Async-signal-safe. */
 bool x86_tb_owns_pc(const struct x86_code *code, u64 pc);
 const struct x86_tb_map *x86_tb_find(const struct x86_code *code, u64 pc);
 

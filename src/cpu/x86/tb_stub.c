@@ -2,9 +2,10 @@
 /*
  * The stubs of the code region: how C enters translated code, and how translated code reaches C.
  *
- * Outer file, though its assembly runs among blocks: the routines below are never executed where they stand but copied
- * into the region, as blocks reach them by rel32. So they are position-independent and reach C through the table at their end.
- * They know the register contract of tb.h and nothing of what the C side does.
+ * Outer file, though its assembly runs among blocks: the routines below are never executed where
+ * they stand but copied into the region, as blocks reach them by rel32. So they are
+ * position-independent and reach C through the table at their end. They know the register contract
+ * of tb.h and nothing of what the C side does.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/tb_runtime.h"
@@ -18,26 +19,27 @@
 
 /* Guest registers from the host's to their homes, and back. */
 #define SAVE                                                                                       \
-	"mov %%r9, %%gs:%c[RAX]\n\tmov %%r10, %%gs:%c[RCX]\n\tmov %%rdx, %%gs:%c[RDX]\n\t"          \
-	"mov %%rbx, %%gs:%c[RBX]\n\tmov %%r11, %%gs:%c[RSP]\n\tmov %%rbp, %%gs:%c[RBP]\n\t"         \
-	"mov %%rsi, %%gs:%c[RSI]\n\tmov %%rdi, %%gs:%c[RDI]\n\tmov %%r8, %%gs:%c[R8]\n\t"           \
-	"mov %%r12, %%gs:%c[R12]\n\tmov %%r13, %%gs:%c[R13]\n\tmov %%r14, %%gs:%c[R14]\n\t"         \
+	"mov %%r9, %%gs:%c[RAX]\n\tmov %%r10, %%gs:%c[RCX]\n\tmov %%rdx, %%gs:%c[RDX]\n\t"         \
+	"mov %%rbx, %%gs:%c[RBX]\n\tmov %%r11, %%gs:%c[RSP]\n\tmov %%rbp, %%gs:%c[RBP]\n\t"        \
+	"mov %%rsi, %%gs:%c[RSI]\n\tmov %%rdi, %%gs:%c[RDI]\n\tmov %%r8, %%gs:%c[R8]\n\t"          \
+	"mov %%r12, %%gs:%c[R12]\n\tmov %%r13, %%gs:%c[R13]\n\tmov %%r14, %%gs:%c[R14]\n\t"        \
 	"mov %%r15, %%gs:%c[R15]\n\t"
 #define LOAD                                                                                       \
-	"mov %%gs:%c[RAX], %%r9\n\tmov %%gs:%c[RCX], %%r10\n\tmov %%gs:%c[RDX], %%rdx\n\t"          \
-	"mov %%gs:%c[RBX], %%rbx\n\tmov %%gs:%c[RSP], %%r11\n\tmov %%gs:%c[RBP], %%rbp\n\t"         \
-	"mov %%gs:%c[RSI], %%rsi\n\tmov %%gs:%c[RDI], %%rdi\n\tmov %%gs:%c[R8], %%r8\n\t"           \
-	"mov %%gs:%c[R12], %%r12\n\tmov %%gs:%c[R13], %%r13\n\tmov %%gs:%c[R14], %%r14\n\t"         \
+	"mov %%gs:%c[RAX], %%r9\n\tmov %%gs:%c[RCX], %%r10\n\tmov %%gs:%c[RDX], %%rdx\n\t"         \
+	"mov %%gs:%c[RBX], %%rbx\n\tmov %%gs:%c[RSP], %%r11\n\tmov %%gs:%c[RBP], %%rbp\n\t"        \
+	"mov %%gs:%c[RSI], %%rsi\n\tmov %%gs:%c[RDI], %%rdi\n\tmov %%gs:%c[R8], %%r8\n\t"          \
+	"mov %%gs:%c[R12], %%r12\n\tmov %%gs:%c[R13], %%r13\n\tmov %%gs:%c[R14], %%r14\n\t"        \
 	"mov %%gs:%c[R15], %%r15\n\t"
 
 /* Leaves with RAX, the stack as blocks have it. */
 #define LEAVE                                                                                      \
-	"add $8, %%rsp\n\tpop %%r15\n\tpop %%r14\n\tpop %%r13\n\tpop %%r12\n\tpop %%rbx\n\t"        \
+	"add $8, %%rsp\n\tpop %%r15\n\tpop %%r14\n\tpop %%r13\n\tpop %%r12\n\tpop %%rbx\n\t"       \
 	"pop %%rbp\n\tret\n\t"
 
 /*
- * Executes instruction EAX. The stack pointer is 8 below the block's. Among the registers that C preserves, RBX keeps the instruction
- * and R12 what the guest may use of SIMD: if that changed, what the block assumes no longer holds.
+ * Executes instruction EAX. The stack pointer is 8 below the block's. Among the registers that C
+ * preserves, RBX keeps the instruction and R12 what the guest may use of SIMD: if that changed,
+ * what the block assumes no longer holds.
  */
 #define SLOW(more)                                                                                 \
 	SAVE "shl $4, %%rax\n\t"                                                                   \
@@ -55,8 +57,7 @@
 	     "cmpl $0, %%gs:%c[req]\n\t"                                                           \
 	     "jne 8f\n\t"                                                                          \
 	     "cmp %%r12b, %%gs:%c[enabled]\n\t"                                                    \
-	     "jne 8f\n\t" more LOAD                                                                \
-	     "add $8, %%rsp\n\t"                                                                   \
+	     "jne 8f\n\t" more LOAD "add $8, %%rsp\n\t"                                            \
 	     "ret\n"                                                                               \
 	     "8:\tadd $16, %%rsp\n\t" LEAVE
 
@@ -80,8 +81,7 @@
 		[enabled] "i"(X86_GS(simd_enabled)), [live] "i"(X86_GS(simd_live)),                \
 		[rip] "i"(X86_GS(rip)), [page] "i"(X86_GS(gpr[X86_GPR_CODEPAGE])),                 \
 		[slow] "i"(X86_GS(stats[X86_STAT_TB_SLOW])),                                       \
-		[polls] "i"(X86_GS(stats[X86_STAT_TB_POLLS])),                                     \
-		[next] "i"(sizeof(struct x86_insn))
+		[polls] "i"(X86_GS(stats[X86_STAT_TB_POLLS])), [next] "i"(sizeof(struct x86_insn))
 
 #define LABEL(name)                                                                                \
 	".balign 16\n\t.globl x86_tb_tpl_" #name "\n\t.hidden x86_tb_tpl_" #name                   \
@@ -93,10 +93,10 @@ extern const u8 x86_tb_tpl_enter[], x86_tb_tpl_slow[], x86_tb_tpl_slow_simd[], x
 /* const struct x86_insn *enter(struct x86_cpu *c, const void *host) comes first. */
 __attribute__((used, naked)) static void templates(void)
 {
-	__asm__ volatile(LABEL(enter)
-			 "push %%rbp\n\tpush %%rbx\n\tpush %%r12\n\tpush %%r13\n\tpush %%r14\n\t"
-			 "push %%r15\n\tsub $8, %%rsp\n\t"
-			 "mov %%rsi, %%rax\n\t" LOAD "jmp *%%rax\n\t"
+	__asm__ volatile(LABEL(enter) "push %%rbp\n\tpush %%rbx\n\tpush %%r12\n\tpush "
+				      "%%r13\n\tpush %%r14\n\t"
+				      "push %%r15\n\tsub $8, %%rsp\n\t"
+				      "mov %%rsi, %%rax\n\t" LOAD "jmp *%%rax\n\t"
 			 :
 			 : FIELDS);
 	__asm__ volatile(LABEL(slow) SLOW("") : : FIELDS);
