@@ -38,6 +38,11 @@ class Cpio:
         return bytes(self.out)
 
 
+# What the tests load, where the kernel has it and not built in.
+TEST_MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon",
+                "vmw_vsock_virtio_transport", "9pnet_virtio", "9p", "button", "evdev"]
+
+
 def module_order(root, names):
     """Each module with what must be loaded before it, from modules.dep; [] for what is built in."""
     def base(path):
@@ -99,7 +104,7 @@ def main():
     c.add("init", stat.S_IFREG | 0o755, content(a.init))
     c.add("expected", stat.S_IFREG | 0o644, expected)
     if a.modules:
-        order, paths = module_order(a.modules, ["virtio_pci", "virtio_blk", "virtio_net"])
+        order, paths = module_order(a.modules, TEST_MODULES)
         for name, path in sorted(paths.items()):
             c.add(f"modules/{name}.ko", stat.S_IFREG | 0o644, read_module(path))
         c.add("modules/order", stat.S_IFREG | 0o644,
