@@ -60,6 +60,12 @@ static inline u8 inb(u16 port)
 	__asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
 	return v;
 }
+/* Firmware may have left the PIT ticking. */
+static inline void mask_pics(void)
+{
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+}
 static inline u64 rdmsr(u32 msr)
 {
 	u32 lo, hi;

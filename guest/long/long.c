@@ -578,6 +578,7 @@ __attribute__((target("avx"))) static void test_avx(void)
 
 void long_main(void)
 {
+	mask_pics();
 	setup_tables();
 	report("start", 1, "");
 	test_exceptions();

@@ -575,6 +575,7 @@ static void test_interrupt(void)
 
 void prot32_main(void)
 {
+	mask_pics();
 	setup_tables();
 	report("start", 1, "");
 	test_exceptions();

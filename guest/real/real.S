@@ -17,6 +17,9 @@ start:
 	movw	%ax, %es
 	movw	%ax, %ss
 	movw	$0x7ff0, %sp
+	movb	$0xff, %al	/* firmware may have left the PIT ticking */
+	outb	%al, $0x21
+	outb	%al, $0xa1
 	movw	$tests, %si
 
 next_test:
