@@ -108,14 +108,14 @@ static void cpuid_offer(void **state)
 	assert_int_equal(l1->edx & 1 << 1, 0);
 	assert_int_equal(l7->ebx & (1 << 2 | 1 << 4 | 1 << 11 | 1 << 14), 0);
 	assert_int_equal(l7->ecx & (1 << 4 | 1 << 7 | 1 << 5), 0);
-	assert_int_equal(l7->edx & (7 << 22 & ~(1 << 23) | 1 << 20), 0);
+	assert_int_equal(l7->edx & ((7 << 22 & ~(1 << 23)) | 1 << 20), 0);
 	assert_int_equal(leaf(c, 0x80000001, 0)->ecx & (1 << 2 | 1 << 15), 0);
 	assert_null(leaf(c, 0xd, 18));
 	if (leaf(c, 0xa, 0))
 		assert_int_equal(leaf(c, 0xa, 0)->eax | leaf(c, 0xa, 0)->edx, 0);
 	/* AVX and its children only with the state that they need. */
 	if (!(xcr0 & 4))
-		assert_int_equal(l1->ecx & (1 << 28 | 1 << 12 | 1 << 29) | l7->ebx & 1 << 5, 0);
+		assert_int_equal((l1->ecx & (1 << 28 | 1 << 12 | 1 << 29)) | (l7->ebx & 1 << 5), 0);
 	if ((xcr0 & 0xe0) != 0xe0)
 		assert_int_equal(l7->ebx & 1 << 16, 0);
 	for (u32 i = 2; i < 63; i++) {
@@ -174,12 +174,77 @@ static void personality(void **state)
 	free(c);
 }
 
+#define XCR0_PKRU (1u << 9)
+#define CR4_PKE	  (1u << 22)
+
+/* Protection keys are offered on any host, with PKRU's place in XSAVE's area; the VMM and the
+ * guest see one and the same register. */
+static void protection_keys(void **state)
+{
+	struct kvm_cpuid2 *c = all_cpuid(dev);
+	struct kvm_cpuid_entry2 *x = leaf(c, 0xd, 9);
+	struct kvm_xsave area = {0}, back;
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs[0].value = 3 | XCR0_PKRU};
+	struct kvm_sregs s;
+	struct guest g;
+	u32 *slot;
+
+	assert_true(leaf(c, 7, 0)->ecx & 1 << 3);
+	assert_true(leaf(c, 0xd, 0)->eax & XCR0_PKRU);
+	assert_non_null(x);
+	assert_int_equal(x->eax, 8);
+	assert_true(x->ebx >= 576 && x->ebx % 64 == 0);
+	assert_int_equal(x->ecx | x->edx, 0);
+
+	guest_make(&g);
+	guest_start(&g);
+	/* Without CPUID there is no such state and no such bit. */
+	fails(EINVAL, g.vcpu, KVM_SET_XCRS, &xcrs);
+	ok(g.vcpu, KVM_GET_SREGS, &s);
+	s.cr4 |= CR4_PKE | 1 << 18;
+	fails(EINVAL, g.vcpu, KVM_SET_SREGS, &s);
+	ok(g.vcpu, KVM_SET_CPUID2, c);
+	ok(g.vcpu, KVM_SET_XCRS, &xcrs);
+	ok(g.vcpu, KVM_SET_SREGS, &s);
+
+	slot = (u32 *)((u8 *)area.region + x->ebx);
+	area.region[0] = 0x37f;
+	area.region[6] = 0x1f80;
+	((u64 *)area.region)[64] = XCR0_PKRU;
+	slot[0] = 0xa5000018;
+	ok(g.vcpu, KVM_SET_XSAVE, &area);
+	ok(g.vcpu, KVM_GET_XSAVE, &back);
+	assert_true(((u64 *)back.region)[64] & XCR0_PKRU);
+	assert_memory_equal((u8 *)back.region + x->ebx, slot, 8);
+
+	code(&g, 0x66, 0x31, 0xc9, 0x0f, 0x01, 0xee); /* xor ecx, ecx; rdpkru */
+	code(&g, 0x66, 0xe7, DONE_PORT);	      /* out DONE_PORT, eax */
+	code(&g, 0x66, 0x31, 0xd2, 0x66, 0xb8, LE32(0x40), 0x0f, 0x01, 0xef); /* wrpkru */
+	code(&g, 0x66, 0xb8, LE32(7), 0x0f, 0xa2, 0x66, 0x89, 0xc8); /* CPUID.7:ECX, OSPKE */
+	code(&g, 0x66, 0xe7, DONE_PORT);
+	guest_done(&g);
+	assert_int_equal(*(const u32 *)pio_data(&g), 0xa5000018);
+	guest_done(&g);
+	assert_int_equal(*(const u32 *)pio_data(&g) >> 3 & 3, 3);
+	ok(g.vcpu, KVM_GET_XSAVE2, &back);
+	assert_int_equal(*(u32 *)((u8 *)back.region + x->ebx), 0x40);
+
+	((u64 *)area.region)[64] = 0;
+	ok(g.vcpu, KVM_SET_XSAVE, &area);
+	ok(g.vcpu, KVM_GET_XSAVE, &back);
+	assert_int_equal(((u64 *)back.region)[64] & XCR0_PKRU, 0);
+	assert_int_equal(*(u32 *)((u8 *)back.region + x->ebx), 0);
+	guest_end(&g);
+	free(c);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(cpuid), T(cpuid_refused), T(cpuid_old), T(cpuid_offer), T(personality),
+		T(protection_keys),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
