@@ -19,7 +19,6 @@
 
 #define XFEATURE_AVX	BIT64(2)
 #define XFEATURE_AVX512 (BIT64(5) | BIT64(6) | BIT64(7))
-#define XFEATURE_PKRU	BIT64(9)
 
 struct regs {
 	u32 r[KVM_CPUID_REGS];
@@ -110,8 +109,6 @@ static bool offered(const struct kvm_cpuid_bit *b)
 	if (b->when & CPUID_AVX && !(xcr0 & XFEATURE_AVX))
 		return false;
 	if (b->when & CPUID_AVX512 && (xcr0 & XFEATURE_AVX512) != XFEATURE_AVX512)
-		return false;
-	if (b->when & CPUID_PKRU && !(xcr0 & XFEATURE_PKRU))
 		return false;
 	if (b->when & CPUID_INTEL && who != &intel)
 		return false;
@@ -253,7 +250,8 @@ static void xsave_leaf(u32 function, u32 index)
 {
 	u64 xcr0 = x86_host_xcr0();
 	struct regs v = {{0}};
-	u32 compacted = 576;
+	u32 compacted = 576, offset, size;
+	bool align64;
 
 	if (!xcr0) {
 		add(function, 0, SIGNIFICANT, v);
@@ -265,27 +263,19 @@ static void xsave_leaf(u32 function, u32 index)
 	add(function, 0, SIGNIFICANT, v);
 
 	for (u32 i = 2; i < 63; i++) {
-		struct regs c = host_cpuid(function, i);
-
-		if (!(xcr0 & BIT64(i)))
+		if (!x86_xsave_component(i, &offset, &size, &align64))
 			continue;
-		if (c.r[KVM_CPUID_ECX] & BIT(1))
-			compacted = ALIGN_UP(compacted, 64);
-		compacted += c.r[KVM_CPUID_EAX];
+		compacted = (align64 ? ALIGN_UP(compacted, 64) : compacted) + size;
 	}
 	v = feature_bits(function, 1);
 	v.r[KVM_CPUID_EBX] = compacted;
 	add(function, 1, SIGNIFICANT, v);
 
-	for (u32 i = 2; i < 63; i++) {
-		if (!(xcr0 & BIT64(i)))
-			continue;
-		v = host_cpuid(function, i);
-		v.r[KVM_CPUID_ECX] &=
-			BIT(1); /* alignment; supervisor states and XFD are not offered */
-		v.r[KVM_CPUID_EDX] = 0;
-		add(function, i, SIGNIFICANT, v);
-	}
+	/* Supervisor states and XFD are not offered. */
+	for (u32 i = 2; i < 63; i++)
+		if (x86_xsave_component(i, &offset, &size, &align64))
+			add(function, i, SIGNIFICANT,
+			    (struct regs){{size, offset, align64 ? BIT(1) : 0, 0}});
 }
 
 static void kvm_signature_leaf(u32 function, u32 index)

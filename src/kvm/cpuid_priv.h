@@ -16,9 +16,8 @@ enum kvm_cpuid_when {
 	CPUID_XSAVE = BIT(1), /* the host's XSAVE gives the image its layout */
 	CPUID_AVX = BIT(2),   /* the host and the engine keep the state: x86_host_xcr0() */
 	CPUID_AVX512 = BIT(3),
-	CPUID_PKRU = BIT(4),
-	CPUID_INTEL = BIT(5), /* only in that personality */
-	CPUID_AMD = BIT(6),
+	CPUID_INTEL = BIT(4), /* only in that personality */
+	CPUID_AMD = BIT(5),
 };
 
 struct kvm_cpuid_bit {

@@ -18,7 +18,6 @@
 #define XSAVE CPUID_XSAVE
 #define AVX   CPUID_AVX
 #define E512  CPUID_AVX512
-#define PKRU  CPUID_PKRU
 #define INTEL CPUID_INTEL
 #define AMD   CPUID_AMD
 
@@ -98,7 +97,7 @@ const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	/* 7.0: ECX */
 	ROW(7, 0, ECX, 1, "avx512vbmi", HOST | E512),
 	ROW(7, 0, ECX, 2, "umip", SOFT),
-	ROW(7, 0, ECX, 3, "pku", PKRU),
+	ROW(7, 0, ECX, 3, "pku", XSAVE),
 	ROW(7, 0, ECX, 6, "avx512_vbmi2", HOST | E512),
 	ROW(7, 0, ECX, 8, "gfni", HOST),
 	ROW(7, 0, ECX, 9, "vaes", HOST | AVX),

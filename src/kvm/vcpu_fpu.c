@@ -8,7 +8,6 @@
  */
 #include "kvm/vcpu_priv.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 
@@ -97,13 +96,11 @@ KVM_VCPU_OP(kvm_op_set_fpu)
 	return 0;
 }
 
-/* Where the standard format keeps a component; false where the host has none. */
 static bool component(u32 nr, u32 *offset, u32 *size)
 {
-	u32 ecx, edx;
+	bool align64;
 
-	__cpuid_count(0xd, nr, *size, *offset, ecx, edx);
-	return *size && *offset;
+	return x86_xsave_component(nr, offset, size, &align64);
 }
 
 static u32 host_mxcsr_mask(void)

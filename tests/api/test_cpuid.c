@@ -243,8 +243,8 @@ static void protection_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(cpuid), T(cpuid_refused), T(cpuid_old), T(cpuid_offer), T(personality),
-		T(protection_keys),
+		T(cpuid),	T(cpuid_refused), T(cpuid_old),
+		T(cpuid_offer), T(personality),	  T(protection_keys),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,10 @@ OP(x86_op_ud)
 OP(x86_op_unsupported)
 OP(x86_op_too_long)
 
+void x86_tlb_flush_user(struct x86_cpu *c)
+{
+}
+
 static bool mapped(u64 la)
 {
 	return la - (u64)arena - 4096 < (ARENA_PAGES - 2) * 4096ull;

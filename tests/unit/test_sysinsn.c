@@ -650,6 +650,176 @@ static void test_cpuid(void **state)
 	f->c->msr.misc_features = 0;
 }
 
+/* ---- PKRU as a component of XSAVE ---- */
+
+#define XCR0_PKRU 0x200u
+#define PKRU_AT	  2688u
+
+GUEST(pk_xsave, 64, "xsave (%rbx); hlt");
+GUEST(pk_xsaveopt, 64, "xsaveopt (%rbx); hlt");
+GUEST(pk_xsavec, 64, "xsavec (%rbx); hlt");
+GUEST(pk_xsaves, 64, "xsaves (%rbx); hlt");
+GUEST(pk_xrstor, 64, "xrstor (%rbx); hlt");
+GUEST(pk_xrstors, 64, "xrstors (%rbx); hlt");
+GUEST(pk_xgetbv, 64, "mov $1, %ecx; xgetbv; hlt");
+GUEST(pk_xsave32, 32, "xsave (%ebx); hlt");
+/* A page with key 1 is read under rights that allow it, then under those that XRSTOR brings. */
+GUEST(pk_rights, 64, "mov 0x61000, %ecx; xrstor (%rbx); mov 0x61000, %ecx; hlt");
+
+/* A guest with protection keys. Its table does not say where PKRU stands, as of a VMM that asked
+ * a host without it. */
+static void pku_mode(struct fx *f)
+{
+	struct x86_cpuid_entry *t = malloc((f->c->nr_cpuid + 1) * sizeof(*t));
+	u32 n = f->c->nr_cpuid;
+
+	assert_non_null(t);
+	memcpy(t, f->c->cpuid, n * sizeof(*t));
+	for (u32 k = 0; k < n; k++) {
+		if (t[k].function == 0xd && t[k].index == 0)
+			t[k].eax |= XCR0_PKRU;
+		if (t[k].function == 0xd && t[k].index == 1)
+			t[k].eax |= 0xf;
+	}
+	t[n++] = (struct x86_cpuid_entry){0xd, 9, 1, 8, 0, 0, 0};
+	assert_int_equal(x86_set_cpuid(f->c, t, n), 0);
+	fx_long(f, 0);
+	f->c->cr4 |= X86_CR4_PKE | X86_CR4_OSXSAVE | X86_CR4_OSFXSR;
+	f->c->xcr0 = 3 | XCR0_PKRU;
+	x86_state_changed(f->c, false);
+}
+
+static void area_clear(struct fx *f, u8 byte)
+{
+	memset(f->toy.ram + AT_DATA, byte, PAGE_SIZE);
+	memset(f->toy.ram + AT_DATA + 512, 0, 64);
+}
+
+static void pk_run(struct fx *f, const u8 *start, const u8 *end, u32 rfbm, u32 pkru)
+{
+	f->c->pkru = pkru;
+	x86_tlb_flush_user(f->c);
+	f->c->gpr[X86_RBX] = AT_DATA;
+	f->c->gpr[X86_RAX] = rfbm;
+	f->c->gpr[X86_RDX] = 0;
+	assert_int_equal(fx_run_at(f, start, end), X86_EXIT_HLT);
+}
+#define PK_RUN(f, name, rfbm, pkru) pk_run(f, name, name##_end, rfbm, pkru)
+#define XBV(f)			    fx_get(f, AT_DATA + 512, 8)
+#define XCOMP(f)		    fx_get(f, AT_DATA + 520, 8)
+
+static void test_pkru_saved(void **state)
+{
+	struct fx *f = *state;
+	u32 out[4];
+
+	pku_mode(f);
+	x86_cpuid(f->c, 0xd, 0, out);
+	assert_int_equal(out[1], PKRU_AT + 8);
+	x86_cpuid(f->c, 0xd, 1, out);
+	assert_int_equal(out[1], 576 + 8);
+	x86_cpuid(f->c, 0xd, 9, out);
+	assert_int_equal(out[0], 8);
+	assert_int_equal(out[1], PKRU_AT);
+
+	area_clear(f, 0xee);
+	PK_RUN(f, pk_xsave, XCR0_PKRU, 0x12345678);
+	assert_int_equal(fx_vector(f), -1);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 0x12345678);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT + 8, 8), 0xeeeeeeeeeeeeeeee);
+	assert_int_equal(XBV(f), XCR0_PKRU);
+	/* 0 is the initial value: XSAVE writes it, XSAVEOPT leaves the place alone. */
+	PK_RUN(f, pk_xsaveopt, XCR0_PKRU, 0);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 0x12345678);
+	assert_int_equal(XBV(f), 0);
+	PK_RUN(f, pk_xsave, XCR0_PKRU, 0);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 0);
+	assert_int_equal(XBV(f), 0);
+	/* Not asked for, or not enabled: not written. */
+	area_clear(f, 0xee);
+	PK_RUN(f, pk_xsave, 3, 0x14);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 0xeeeeeeeeeeeeeeee);
+	f->c->xcr0 = 3;
+	PK_RUN(f, pk_xsave, XCR0_PKRU | 3, 0x14);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 0xeeeeeeeeeeeeeeee);
+	f->c->xcr0 = 7 | XCR0_PKRU;
+
+	area_clear(f, 0xee);
+	PK_RUN(f, pk_xsavec, XCR0_PKRU, 0x18);
+	assert_int_equal(fx_get(f, AT_DATA + 576, 8), 0x18);
+	assert_int_equal(XBV(f), XCR0_PKRU);
+	assert_int_equal(XCOMP(f), BIT64(63) | XCR0_PKRU);
+	/* Behind AVX's upper halves, which are in their initial state. */
+	area_clear(f, 0xee);
+	PK_RUN(f, pk_xsaves, XCR0_PKRU | 4, 0x1c);
+	assert_int_equal(fx_get(f, AT_DATA + 576, 8), 0xeeeeeeeeeeeeeeee);
+	assert_int_equal(fx_get(f, AT_DATA + 576 + 256, 8), 0x1c);
+	assert_int_equal(XCOMP(f), BIT64(63) | XCR0_PKRU | 4);
+
+	PK_RUN(f, pk_xgetbv, 0, 0x1c);
+	assert_int_equal(reg(f, X86_RAX) & XCR0_PKRU, XCR0_PKRU);
+	PK_RUN(f, pk_xgetbv, 0, 0);
+	assert_int_equal(reg(f, X86_RAX) & XCR0_PKRU, 0);
+
+	/* Outside 64-bit mode it is as long. */
+	fx_prot32(f, 0, false);
+	f->c->cr4 |= X86_CR4_OSXSAVE;
+	x86_state_changed(f->c, false);
+	area_clear(f, 0xee);
+	PK_RUN(f, pk_xsave32, XCR0_PKRU, 8);
+	assert_int_equal(fx_get(f, AT_DATA + PKRU_AT, 8), 8);
+}
+
+static void test_pkru_restored(void **state)
+{
+	struct fx *f = *state;
+	u64 leaf = AT_PML4 + 3 * PAGE_SIZE + (AT_DATA / PAGE_SIZE + 1) * 8;
+
+	pku_mode(f);
+	area_clear(f, 0);
+	fx_set(f, AT_DATA + PKRU_AT, 0xffffffff00000030, 8);
+	fx_set(f, AT_DATA + 512, XCR0_PKRU, 8);
+	PK_RUN(f, pk_xrstor, 3, 0x14);
+	assert_int_equal(f->c->pkru, 0x14);
+	PK_RUN(f, pk_xrstor, XCR0_PKRU, 0x14);
+	assert_int_equal(fx_vector(f), -1);
+	assert_int_equal(f->c->pkru, 0x30);
+	fx_set(f, AT_DATA + 512, 0, 8);
+	PK_RUN(f, pk_xrstor, XCR0_PKRU, 0x14);
+	assert_int_equal(f->c->pkru, 0);
+
+	/* Compacted, behind an SSE component that takes no room there. */
+	fx_set(f, AT_DATA + 512, XCR0_PKRU, 8);
+	fx_set(f, AT_DATA + 520, BIT64(63) | XCR0_PKRU | 2, 8);
+	fx_set(f, AT_DATA + 576, 0x50, 8);
+	PK_RUN(f, pk_xrstors, XCR0_PKRU | 2, 0x14);
+	assert_int_equal(fx_vector(f), -1);
+	assert_int_equal(f->c->pkru, 0x50);
+
+	/* Rights hold from the next access on, and back. */
+	fx_set(f, leaf, (AT_DATA + PAGE_SIZE) | 7 | 1ull << 59, 8);
+	area_clear(f, 0);
+	fx_set(f, AT_DATA + PKRU_AT, 4, 8);
+	fx_set(f, AT_DATA + 512, XCR0_PKRU, 8);
+	PK_RUN(f, pk_rights, XCR0_PKRU, 0);
+	assert_int_equal(fx_vector(f), X86_PF);
+	assert_int_equal(frame(f, 0), 0x21);
+	assert_int_equal(f->c->cr2, AT_DATA + PAGE_SIZE);
+	fx_set(f, AT_DATA + 512, 0, 8);
+	f->c->gpr[X86_RSP] = AT_STACK;
+	PK_RUN(f, pk_xrstor, XCR0_PKRU, 4);
+	assert_int_equal(fx_vector(f), -1);
+	PK_RUN(f, pk_rights, XCR0_PKRU, 0);
+	assert_int_equal(fx_vector(f), -1);
+
+	/* A component that XCR0 leaves out is not to be named. */
+	f->c->xcr0 = 3;
+	fx_set(f, AT_DATA + 512, XCR0_PKRU, 8);
+	PK_RUN(f, pk_xrstor, 3, 0x24);
+	assert_int_equal(fx_vector(f), X86_GP);
+	assert_int_equal(f->c->pkru, 0x24);
+}
+
 /* ---- SMM ---- */
 
 /* SMI handler: real mode with big segments. Changes RAX in the save area, moves SMBASE, and
@@ -824,6 +994,8 @@ int main(void)
 		T(test_tsc),
 		T(test_cpuid),
 		T_AMD(test_cpuid),
+		T(test_pkru_saved),
+		T(test_pkru_restored),
 		T(test_smm),
 		T(test_smm_bad),
 		T(test_smm_32),

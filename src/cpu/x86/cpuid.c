@@ -14,6 +14,7 @@
 #define MSR_APIC_BASE	  0x1b
 #define APIC_BASE_ENABLE  BIT64(11)
 #define MAXPHYADDR_MIN	  36
+#define PKRU		  9 /* the component of XSAVE */
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -93,6 +94,7 @@ static void set_bit(u32 *v, u32 n, bool on)
 static void dynamic(struct x86_cpu *c, u32 function, u32 index, u32 out[4])
 {
 	u64 apic_base;
+	bool align64;
 
 	switch (function) {
 	case 1:
@@ -109,6 +111,10 @@ static void dynamic(struct x86_cpu *c, u32 function, u32 index, u32 out[4])
 			out[EBX] = x86_xsave_size(c->xcr0);
 		else if (index == 1 && (c->feat->xsaves || c->feat->xsavec))
 			out[EBX] = compacted_size(c, c->xcr0 | c->msr.xss);
+		else if (index == PKRU && out[EAX])
+			/* VMMs ask the host's processor where components stand, which need not have
+			   this one. */
+			x86_xsave_component(PKRU, &out[EBX], &out[EAX], &align64);
 		break;
 	default:
 		break;

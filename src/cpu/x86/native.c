@@ -553,7 +553,8 @@ int x86_simd_create(struct x86_cpu *c)
 		return -EOPNOTSUPP;
 	c->xsave_size = l->size;
 	c->xsave = aligned_alloc(64, ALIGN_UP(l->size, 64));
-	c->host_xsave = aligned_alloc(64, ALIGN_UP(l->size, 64) + X86_SCRATCH);
+	c->host_xsave =
+		aligned_alloc(64, ALIGN_UP(x86_xsave_size(x86_host_xcr0()), 64) + X86_SCRATCH);
 	if (!c->xsave || !c->host_xsave) {
 		x86_simd_destroy(c);
 		return -ENOMEM;

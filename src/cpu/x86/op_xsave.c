@@ -8,6 +8,7 @@
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/except.h"
+#include "cpu/x86/mmu.h"
 #include "cpu/x86/seg.h"
 
 #define FXSAVE_SIZE	512
@@ -204,7 +205,7 @@ static u64 xsave_address(struct x86_cpu *c, const struct x86_insn *i, u32 size, 
 
 static const struct x86_insn *save(struct x86_cpu *c, const struct x86_insn *i, u32 kind)
 {
-	u64 rfbm, xinuse, write, bv, xcomp = 0, header[2], la;
+	u64 rfbm, xinuse, write, bv, xcomp = 0, header[2], la, pkru = c->pkru;
 	u8 *x, *t = scratch(c);
 	u32 size, legacy;
 
@@ -237,7 +238,8 @@ static const struct x86_insn *save(struct x86_cpu *c, const struct x86_insn *i, 
 	for (u32 n = 1; n < X86_XCOMPS; n++)
 		if (write & BIT64(n))
 			x86_block_write(c, i->seg, la + component_offset(n, xcomp),
-					x + x86_xlayout()->off[n], component_bytes(c, n));
+					n == 9 ? (u8 *)&pkru : x + x86_xlayout()->off[n],
+					component_bytes(c, n));
 	if (kind & COMPACT) {
 		header[0] = rfbm & xinuse;
 		header[1] = xcomp;
@@ -275,9 +277,18 @@ static void restore_component(struct x86_cpu *c, const struct x86_insn *i, const
 {
 	if (n == 0)
 		x87_from_guest(c, i, t);
-	else
+	else if (n != 9)
 		x86_copy(c->xsave + x86_xlayout()->off[n], t + x86_xlayout()->off[n],
 			 component_bytes(c, n));
+}
+
+/* Rights changed: translations of user pages were made under the old ones. */
+static void set_pkru(struct x86_cpu *c, u32 v)
+{
+	if (c->pkru == v)
+		return;
+	c->pkru = v;
+	x86_tlb_flush_user(c);
 }
 
 static const struct x86_insn *restore(struct x86_cpu *c, const struct x86_insn *i, u32 kind)
@@ -313,14 +324,16 @@ static const struct x86_insn *restore(struct x86_cpu *c, const struct x86_insn *
 			restore_component(c, i, t, n);
 		else if ((init & BIT64(n)) && !x86_long_mode(c))
 			x86_fill(c->xsave + x86_xlayout()->off[n], 0,
-				 n ? component_bytes(c, n) : 0);
+				 n && n != 9 ? component_bytes(c, n) : 0);
 	}
-	X86_FIELD(c->xsave, X86_XS_BV, u64) |= load;
+	X86_FIELD(c->xsave, X86_XS_BV, u64) |= load & x86_xlayout()->xcr0;
 	x86_simd_init(c, x86_long_mode(c) ? init : init & X86_XCOMP_X87);
 	if (compact ? load & X86_XCOMP_SSE : rfbm & (X86_XCOMP_SSE | X86_XCOMP_AVX))
 		x86_simd_set_mxcsr(c, X86_FIELD(t, X86_XS_MXCSR, u32));
 	else if (compact && (init & X86_XCOMP_SSE))
 		x86_simd_set_mxcsr(c, X86_MXCSR_INIT);
+	if (rfbm & X86_XCOMP_PKRU)
+		set_pkru(c, load & X86_XCOMP_PKRU ? X86_FIELD(t, x86_xlayout()->off[9], u32) : 0);
 	return x86_next(i);
 }
 

@@ -5,7 +5,7 @@
  *
  * Engine file. cpu->xsave is a standard-format XSAVE image of all components that host and engine
  * support, whatever the guest's XCR0 says: components outside it keep their values, as on hardware.
- * PKRU is never part of it.
+ * PKRU is never part of it: the engine keeps it, on hosts without it, too.
  *
  * The instruction and data pointers of the x87 unit would hold host addresses, as stubs run on the
  * host: handlers record the guest's in cpu->x87, and every spill overwrites the image's fields by
@@ -17,6 +17,9 @@
 
 /* ---- what the host has ---- */
 
+/* On Intel's processors PKRU stands behind AVX-512's components, whether they exist or not. */
+#define PKRU_OFFSET 2688u
+
 static struct x86_xlayout layout;
 static bool layout_known;
 
@@ -27,7 +30,7 @@ static void cpuid(u32 leaf, u32 sub, u32 r[4])
 			 : "a"(leaf), "c"(sub));
 }
 
-static u32 image_size(u64 xcr0)
+static u32 area_size(u64 xcr0)
 {
 	u32 size = X86_XS_EXTENDED;
 
@@ -41,7 +44,7 @@ static u32 image_size(u64 xcr0)
 static void read_layout(void)
 {
 	u8 fx[512] __attribute__((aligned(16)));
-	u32 r[4], lo, hi, mask;
+	u32 r[4], lo, hi, mask, size;
 	u64 xcr0;
 
 	cpuid(1, 0, r);
@@ -68,7 +71,10 @@ static void read_layout(void)
 	mask = X86_FIELD(fx, X86_XS_MXCSR_MASK, u32);
 	WRITE_ONCE(layout.mxcsr_mask, mask ? mask : 0xffbf);
 	WRITE_ONCE(layout.xcr0, xcr0);
-	WRITE_ONCE(layout.size, image_size(xcr0));
+	size = area_size(xcr0);
+	WRITE_ONCE(layout.size, size);
+	WRITE_ONCE(layout.off[9], MAX(ALIGN_UP(size, 64u), PKRU_OFFSET));
+	WRITE_ONCE(layout.len[9], 8);
 }
 
 const struct x86_xlayout *x86_xlayout(void)
@@ -82,12 +88,24 @@ const struct x86_xlayout *x86_xlayout(void)
 
 u64 x86_host_xcr0(void)
 {
-	return x86_xlayout()->xcr0;
+	u64 xcr0 = x86_xlayout()->xcr0;
+
+	return xcr0 ? xcr0 | X86_XCOMP_PKRU : 0;
 }
 
 u32 x86_xsave_size(u64 xcr0)
 {
-	return x86_xlayout()->xcr0 ? image_size(xcr0) : X86_XS_EXTENDED;
+	return x86_xlayout()->xcr0 ? area_size(xcr0) : X86_XS_EXTENDED;
+}
+
+bool x86_xsave_component(u32 n, u32 *offset, u32 *size, bool *align64)
+{
+	if (n < 2 || n >= X86_XCOMPS || !(x86_host_xcr0() & BIT(n)))
+		return false;
+	*offset = layout.off[n];
+	*size = layout.len[n];
+	*align64 = layout.align64[n];
+	return true;
 }
 
 /* ---- load and spill ---- */
@@ -228,7 +246,7 @@ u64 x86_simd_xinuse(struct x86_cpu *c)
 	/* MXCSR counts as SSE state (SDM vol. 1 "Processor Tracking of XSAVE-Managed State"). */
 	if (X86_FIELD(c->xsave, X86_XS_MXCSR, u32) != X86_MXCSR_INIT)
 		bv |= X86_XCOMP_SSE;
-	return bv;
+	return c->pkru ? bv | X86_XCOMP_PKRU : bv;
 }
 
 void x86_simd_reset(struct x86_cpu *c)

@@ -48,15 +48,18 @@ void x86_simd_init(struct x86_cpu *c, u64 comps);
 /* MXCSR of a spilled image; other values than the initial one make the SSE component present. */
 void x86_simd_set_mxcsr(struct x86_cpu *c, u32 v);
 
-/* XINUSE as XGETBV with ECX = 1 reports it, not yet masked by XCR0. */
+/* XINUSE as XGETBV with ECX = 1 reports it, PKRU included, not yet masked by XCR0. */
 u64 x86_simd_xinuse(struct x86_cpu *c);
 
-/* What the host's CPUID and XCR0 say about extended state; constant once read. */
-#define X86_XCOMPS 8
+/*
+ * What the host's CPUID and XCR0 say about extended state; constant once read. PKRU has its place
+ * in the guest's areas and none in the image: it is cpu->pkru, and the host's own is never touched.
+ */
+#define X86_XCOMPS 10
 struct x86_xlayout {
-	u64 xcr0; /* supported by host and engine; 0: the host has no XSAVE and nothing of this file
-		     works */
-	u32 size; /* of the standard-format image */
+	u64 xcr0; /* the image's components: host and engine have them; 0: the host has no XSAVE and
+		     nothing of this file works */
+	u32 size; /* of the image */
 	u32 mxcsr_mask;
 	u32 off[X86_XCOMPS], len[X86_XCOMPS];
 	bool align64[X86_XCOMPS]; /* in the compacted format */
@@ -67,6 +70,7 @@ const struct x86_xlayout *x86_xlayout(void);
 #define X86_XCOMP_SSE	 BIT(1)
 #define X86_XCOMP_AVX	 BIT(2)
 #define X86_XCOMP_AVX512 (BIT(5) | BIT(6) | BIT(7))
+#define X86_XCOMP_PKRU	 BIT(9)
 
 /* Fields of the image. */
 #define X86_XS_FCW	  0

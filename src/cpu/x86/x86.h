@@ -306,7 +306,7 @@ struct x86_cpu {
 	struct x86_features *feat; /* what the CPUID entries allow; see msr.h */
 	u8 *xsave;	   /* 64-byte aligned XSAVE image (standard format) of the guest's x87/SIMD state */
 	u8 *host_xsave;	   /* scratch for the host's own control words */
-	u32 xsave_size;
+	u32 xsave_size;	   /* of that image, which has no PKRU */
 	u32 flush_ack;	   /* atomic: counts acknowledged FLUSH/PURGE/PAUSE requests; futex word */
 	u32 *pause_word;   /* futex word of the VM for X86_REQ_PAUSE */
 	u32 in_guest;	   /* atomic: 1 while x86_run() may hold translations; requests to a CPU outside are served on entry */
@@ -391,9 +391,11 @@ u64 x86_tsc(const struct x86_cpu *c);
 
 /* Writes the live SIMD state back to c->xsave so that it may be read or changed. owner */
 void x86_simd_spill(struct x86_cpu *c);
-/* The XCR0 bits that this host and engine support, and the size of the standard-format image for them. */
+/* The XCR0 bits that this host and engine support, and the size of a standard-format area for them. */
 u64 x86_host_xcr0(void);
 u32 x86_xsave_size(u64 xcr0);
+/* Where a standard-format area has component n >= 2, and how it is aligned in the compacted one. false: there is none. */
+bool x86_xsave_component(u32 n, u32 *offset, u32 *size, bool *align64);
 
 /*
  * The VM's predecoded code. Any CPU of the VM may use it at once; code.c has the locking.
