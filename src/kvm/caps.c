@@ -15,6 +15,10 @@
 /* The ones whose absence somebody here looks at. */
 #define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
 /* PAUSE never leaves the guest; HLT without an in-kernel LAPIC always does. */
+#define GUESTDBG                                                                                   \
+	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP |                  \
+	 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |                \
+	 KVM_GUESTDBG_BLOCKIRQ)
 #define EXITS	     KVM_X86_DISABLE_EXITS_PAUSE
 #define X2APIC_FLAGS (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
@@ -227,6 +231,7 @@ static const struct capability capabilities[] = {
 	CAP_FN(XCRS, has_xcr0, "test_vcpu: xcrs"),
 	CAP(SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS, "test_run: sync_regs"),
 	CAP(SET_GUEST_DEBUG, 1, "test_run: guest_debug"),
+	CAP(SET_GUEST_DEBUG2, GUESTDBG, "test_run: guest_watch"),
 	CAP(X86_ROBUST_SINGLESTEP, 1, "test_run: single_step"),
 	CAP(IMMEDIATE_EXIT, 1, "test_run: immediate_exit"),
 	CAP(INTERNAL_ERROR_DATA, 1, "test_vm_io: fetch_from_mmio"),

@@ -472,6 +472,42 @@ static void guest_debug(void **state)
 	guest_done(&g);
 }
 
+/* A watchpoint traps behind the store; an NMI waits while the VMM steps with BLOCKIRQ. */
+static void guest_watch(void **state)
+{
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP};
+	struct kvm_vcpu_events e;
+	u8 *was;
+
+	code(&g, 0xb0, 0x42, 0xa2, 0x00, 0x30, 0x90);
+	g_done(&g);
+	was = at(0x2000);
+	code(&g, 0xcf);
+	g.at = was;
+	vector(2, 0x2000);
+	d.arch.debugreg[3] = 0x3000;
+	d.arch.debugreg[7] = 0x400 | 1 << 7 | 1 << 28;
+	ok(g.vcpu, KVM_SET_GUEST_DEBUG, &d);
+	assert_int_equal(guest_run(&g), KVM_EXIT_DEBUG);
+	assert_int_equal(g.run->debug.arch.exception, 1);
+	assert_int_equal(g.run->debug.arch.pc, GUEST_CODE + 5);
+	assert_int_equal(g.run->debug.arch.dr6, 0xffff0ff8);
+	assert_int_equal(g.run->debug.arch.dr7, d.arch.debugreg[7]);
+	assert_int_equal(g.ram[0x3000], 0x42);
+
+	d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ;
+	ok(g.vcpu, KVM_SET_GUEST_DEBUG, &d);
+	ok(g.vcpu, KVM_NMI, 0);
+	assert_int_equal(guest_run(&g), KVM_EXIT_DEBUG);
+	assert_int_equal(g.run->debug.arch.pc, GUEST_CODE + 6);
+	d.control = 0;
+	ok(g.vcpu, KVM_SET_GUEST_DEBUG, &d);
+	assert_int_equal(guest_done(&g), 0x42);
+	ok(g.vcpu, KVM_GET_VCPU_EVENTS, &e);
+	assert_int_equal(e.nmi.pending, 0);
+	assert_int_equal(e.nmi.masked, 0);
+}
+
 /* ---- what ends a run ---- */
 
 static void immediate_exit(void **state)
@@ -880,6 +916,7 @@ int main(void)
 		T(payload_delivered),
 		T(single_step),
 		T(guest_debug),
+		T(guest_watch),
 		T(immediate_exit),
 		T(kick_while_running),
 		T(kick_from_outside),

@@ -4,6 +4,7 @@
  */
 #include "mmu_fixture.h"
 #include "cpu/x86/code.h"
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/seg.h"
 
@@ -39,6 +40,19 @@ void x86_raise_pf(struct x86_cpu *c, u64 la, u32 error)
 u64 x86_rip(const struct x86_cpu *c)
 {
 	return c->rip;
+}
+
+bool x86_watch_armed(const struct x86_cpu *c)
+{
+	return false;
+}
+
+void x86_watch(struct x86_cpu *c, u64 la, u32 size, bool write)
+{
+}
+
+void x86_watch_port(struct x86_cpu *c, u16 port, u32 size)
+{
 }
 
 void x86_etlb_flush(struct x86_cpu *c)

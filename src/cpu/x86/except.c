@@ -7,11 +7,11 @@
  * raises what. Source: SDM vol. 3 "Interrupt and Exception Handling"; vol. 2 INT n.
  */
 #include "cpu/x86/except.h"
+#include "cpu/x86/debug.h"
 #include "base/log.h"
 #include "cpu/x86/seg.h"
 #include "cpu/x86/simd.h"
 
-#define DR7_GD	     BIT(13)
 #define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
 
@@ -22,6 +22,7 @@ __thread const char *x86_rule_text __attribute__((tls_model("initial-exec")));
 static void __noreturn jump(struct x86_cpu *c)
 {
 	c->fault.leave = false;
+	c->db.hits = 0;
 	if (unlikely(x86_rule_text)) {
 		if (unlikely(AV_LOG_DEBUG <= av_log_limit)) {
 			x86_door(c);
@@ -314,13 +315,14 @@ void x86_deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool ha
 		.flags = x86_rflags(c),
 	};
 
+	c->db.no_step = true;
 	c->fault.delivering = vector + 1;
 	c->fault.delivering_type = (u8)type;
 	if (vector == X86_DB && type == X86_EV_HWEXC) {
 		if (c->fault.db_bits)
 			c->dr6 = (c->dr6 & ~0xfull) | c->fault.db_bits;
 		c->fault.db_bits = 0;
-		c->dr7 &= ~(u64)DR7_GD;
+		c->dr7 &= ~(u64)X86_DR7_GD;
 		c->msr.debugctl &= ~(u64)(DEBUGCTL_LBR | DEBUGCTL_BTF);
 	}
 	if (fault_class(&e))

@@ -18,13 +18,7 @@
 /* In io.pio_used: a string input went out to the VMM. */
 #define STRING_ASKED (~0u)
 
-static void __noreturn io_leave(struct x86_cpu *c, enum x86_exit_reason why)
-{
-	c->io.rip = x86_rip(c);
-	x86_leave(c, why);
-}
-
-void x86_leave(struct x86_cpu *c, enum x86_exit_reason why)
+static void __noreturn leave(struct x86_cpu *c, enum x86_exit_reason why)
 {
 	/* Executed again from the start, the instruction will use its recorded reads and queue its
 	 * writes anew. */
@@ -33,6 +27,19 @@ void x86_leave(struct x86_cpu *c, enum x86_exit_reason why)
 	c->fault.leave = true;
 	c->fault.leave_reason = (u8)why;
 	__builtin_longjmp(c->jmp, 1);
+}
+
+void x86_leave(struct x86_cpu *c, enum x86_exit_reason why)
+{
+	/* The accesses so far will be made once more. */
+	c->db.hits = 0;
+	leave(c, why);
+}
+
+static void __noreturn io_leave(struct x86_cpu *c, enum x86_exit_reason why)
+{
+	c->io.rip = x86_rip(c);
+	x86_leave(c, why);
 }
 
 static void __noreturn too_many(struct x86_cpu *c)
@@ -247,7 +254,7 @@ void x86_pio_string_out_leave(struct x86_cpu *c, u16 port, u32 size, u32 count)
 	c->exit.io.count = count;
 	/* Its elements are done: started again, the instruction goes on with the next. */
 	x86_io_done(c);
-	x86_leave(c, X86_EXIT_IO);
+	leave(c, X86_EXIT_IO);
 }
 
 /* ---- the VMM's answers ---- */

@@ -11,6 +11,7 @@
  */
 #include "cpu/x86/mmu_priv.h"
 #include "cpu/x86/code.h"
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/simd.h"
 #include "cpu/x86/tb.h"
@@ -219,8 +220,10 @@ void x86_mmu_select(struct x86_cpu *c)
 
 	mmu->set = c->cpl == 3 ? X86_SET_USER : ac ? X86_SET_ACCESS : supervisor_set(c);
 	mmu->aligned = c->cpl == 3 && ac && (c->cr0 & X86_CR0_AM);
-	c->rtlb = mmu->aligned ? mmu->none : mmu->table[mmu->set * 2];
-	c->wtlb = mmu->aligned ? mmu->none : mmu->table[mmu->set * 2 + 1];
+	mmu->watched = x86_watching(c);
+	mmu->looked_at = mmu->aligned || mmu->watched;
+	c->rtlb = mmu->looked_at ? mmu->none : mmu->table[mmu->set * 2];
+	c->wtlb = mmu->looked_at ? mmu->none : mmu->table[mmu->set * 2 + 1];
 }
 
 void x86_mmu_create(struct x86_cpu *c)
@@ -388,6 +391,12 @@ static void check_alignment(struct x86_cpu *c, u64 la, u32 size)
 		x86_raise_err(c, X86_AC, 0);
 }
 
+static void watch(struct x86_cpu *c, u64 la, u32 size, bool write)
+{
+	if (unlikely(c->mmu->watched))
+		x86_watch(c, la, size, write);
+}
+
 void x86_read_slow(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 size)
 {
 	struct access a = own_access(c, seg, false);
@@ -397,6 +406,7 @@ void x86_read_slow(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 size)
 	c->stats[X86_STAT_SLOW_ACCESSES]++;
 	n = parts_get(c, &a, la, size, p);
 	check_alignment(c, la, size);
+	watch(c, la, size, false);
 	parts_read(c, p, n, buf);
 }
 
@@ -409,6 +419,7 @@ void x86_write_slow(struct x86_cpu *c, u8 seg, u64 la, const void *buf, u32 size
 	c->stats[X86_STAT_SLOW_ACCESSES]++;
 	n = parts_get(c, &a, la, size, p);
 	check_alignment(c, la, size);
+	watch(c, la, size, true);
 	parts_write(c, p, n, buf);
 }
 
@@ -425,16 +436,20 @@ void x86_sys_read(struct x86_cpu *c, u64 la, void *buf, u32 size)
 {
 	struct access a = system_access(c, false);
 	struct x86_part p[2];
+	u32 n = parts_get(c, &a, la, size, p);
 
-	parts_read(c, p, parts_get(c, &a, la, size, p), buf);
+	watch(c, la, size, false);
+	parts_read(c, p, n, buf);
 }
 
 void x86_sys_write(struct x86_cpu *c, u64 la, const void *buf, u32 size)
 {
 	struct access a = system_access(c, true);
 	struct x86_part p[2];
+	u32 n = parts_get(c, &a, la, size, p);
 
-	parts_write(c, p, parts_get(c, &a, la, size, p), buf);
+	watch(c, la, size, true);
+	parts_write(c, p, n, buf);
 }
 
 /* ---- read-modify-write ---- */
@@ -469,6 +484,7 @@ void *x86_rmw_slow(struct x86_cpu *c, struct x86_rmw *w, bool locked)
 	w->world_stopped = false;
 	w->nparts = (u8)parts_get(c, &a, w->la, w->size, w->part);
 	check_alignment(c, w->la, w->size);
+	watch(c, w->la, w->size, true);
 	if (w->nparts == 1 && !w->part[0].mmio) {
 		/* In a page with code it is done in place as well, but somebody must hear of it. */
 		w->bounced = w->part[0].code;
@@ -506,7 +522,7 @@ static void *span(struct x86_cpu *c, u8 seg, u64 la, bool write, u32 *bytes, boo
 		trouble_raise(c, &t);
 	*bytes = (u32)(PAGE_SIZE - (la & ~PAGE_MASK));
 	*code = p.code;
-	return p.mmio || c->mmu->aligned ? NULL : p.host;
+	return p.mmio || c->mmu->looked_at ? NULL : p.host;
 }
 
 void *x86_span(struct x86_cpu *c, u8 seg, u64 la, bool write, u32 *bytes)

@@ -44,7 +44,7 @@ struct x86_phys_page {
 
 struct x86_mmu {
 	struct x86_tlb_entry table[X86_NR_TABLES][X86_TLB_SIZE];
-	/* Never filled: current while every access has to be looked at (alignment checks). */
+	/* Never filled: current while every access has to be looked at. */
 	struct x86_tlb_entry none[X86_TLB_SIZE];
 	struct x86_fill_log log[2][X86_NR_TABLES]; /* [global] */
 	struct x86_large_log large[2];		   /* [global] */
@@ -53,6 +53,8 @@ struct x86_mmu {
 	u32 purges;
 	u8 set;
 	bool aligned; /* unaligned accesses raise #AC */
+	bool watched; /* breakpoints on data or ports are armed */
+	bool looked_at; /* either: every access takes the slow path */
 	bool fetch_global; /* the page that x86_fetch_page() found last was global */
 };
 

@@ -6,6 +6,7 @@
  * Engine file. Knows descriptors through seg.h and the IDT through x86_deliver(). Source: SDM vol.
  * 2, the instructions' own pages; APM vol. 3 where AMD differs.
  */
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
 #include "cpu/x86/seg.h"
@@ -15,7 +16,6 @@
 #define TYPE_CONFORMING BIT(2)
 #define TYPE_WRITABLE	BIT(1)
 #define DESC_ATTR(desc) ((u32)((desc) >> 40) & 0xf0ffu)
-#define GUESTDBG_SW_BP	BIT(16)
 
 /* ---- segment registers as operands; the register's number is in i->cond ---- */
 
@@ -459,7 +459,7 @@ OP(op_ret_far)
 /* RF is kept only where somebody could see it: it costs the next instruction the slow loop. */
 static u32 rf_matters(const struct x86_cpu *c)
 {
-	return (c->dr7 & 0xff) || c->guest_debug ? X86_FLAG_RF : 0;
+	return (c->dr7 & X86_DR7_ON) || c->guest_debug ? X86_FLAG_RF : 0;
 }
 
 #define FLAGS_ALWAYS (X86_FLAGS_ARITH | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT)
@@ -599,7 +599,7 @@ OP(op_int)
 
 OP(op_int3)
 {
-	if (unlikely(c->guest_debug & GUESTDBG_SW_BP)) {
+	if (unlikely(c->guest_debug & X86_GUESTDBG_SW_BP)) {
 		c->exit.debug.vector = X86_BP;
 		c->exit.debug.pc = c->code_la + i->off;
 		c->exit.debug.dr6 = c->dr6;
@@ -621,6 +621,10 @@ OP(op_into)
 /* Not bound by the gate's DPL, and DR6 says nothing. */
 OP(op_int1)
 {
+	if (x86_db_intercepted(c)) {
+		x86_debug_exit(c, x86_rip(c), 0);
+		x86_leave(c, X86_EXIT_DEBUG);
+	}
 	x86_deliver(c, X86_EV_PRIVSW, X86_DB, false, 0, x86_next_rip(c, i));
 	return NULL;
 }

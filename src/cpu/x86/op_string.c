@@ -8,11 +8,10 @@
  * hardware. Registers are brought up to date after each step, so that a fault in the next one, or a
  * request served in between, finds them as the architecture wants.
  */
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/port.h"
 #include "cpu/x86/seg.h"
-
-#define GUEST_DEBUG_SINGLE_STEP BIT(1)
 
 /* What a step came to. */
 struct step {
@@ -300,7 +299,7 @@ static u32 port_batch(struct x86_cpu *c, const struct x86_insn *i, u8 seg, u8 re
 	u64 left = segment_left(c, i, seg, index_get(c, i, reg));
 
 	left = MIN(left, PAGE_SIZE - (la & ~PAGE_MASK)) / size;
-	return backward(c) || !left ? 1 : (u32)MIN(n, left);
+	return backward(c) || !left || x86_watching(c) ? 1 : (u32)MIN(n, left);
 }
 
 static struct step ins_step(struct x86_cpu *c, const struct x86_insn *i, u32 size, u64 n)
@@ -349,7 +348,7 @@ static struct step outs_step(struct x86_cpu *c, const struct x86_insn *i, u32 si
 static inline __attribute__((always_inline)) const struct x86_insn *
 string_op(struct x86_cpu *c, const struct x86_insn *i, step_fn *step, u32 size)
 {
-	bool single = (c->rflags & X86_FLAG_TF) || (c->guest_debug & GUEST_DEBUG_SINGLE_STEP);
+	bool single = (c->rflags & X86_FLAG_TF) || (c->guest_debug & X86_GUESTDBG_STEP);
 	u64 n;
 
 	if (!repeats(i)) {

@@ -6,6 +6,7 @@
  * Engine file. Privilege checks and operands are here; what a control register or an MSR means is
  * cr.c's and msr.c's. Source: SDM vol. 2, the instructions' own pages.
  */
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
 #include "cpu/x86/op_sys.h"
@@ -13,8 +14,6 @@
 #include "cpu/x86/simd.h"
 
 #define OP(name)  static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)
-#define DR7_GD	  BIT(13)
-#define DR6_BD	  BIT(13)
 #define KVM_EPERM 1 /* result of a hypercall from user mode, part of KVM's paravirtual ABI */
 
 static void need_long(struct x86_cpu *c)
@@ -121,8 +120,8 @@ static u8 check_dr(struct x86_cpu *c, const struct x86_insn *i)
 		n += 2;
 	}
 	need_cpl0(c);
-	if (c->dr7 & DR7_GD)
-		x86_raise_db(c, DR6_BD);
+	if (x86_dr7(c) & X86_DR7_GD)
+		x86_raise_db(c, X86_DR6_BD);
 	return n;
 }
 
@@ -149,6 +148,7 @@ OP(op_mov_to_dr)
 		c->dr6 = (v & 0xe00f) | 0xffff0ff0;
 	else
 		c->dr[n] = v;
+	x86_mmu_select(c);
 	x86_break(c);
 	return resume(c, next);
 }

@@ -10,6 +10,7 @@
  */
 #include "cpu/x86/run.h"
 #include "base/futex.h"
+#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/mmu.h"
 #include "cpu/x86/simd.h"
@@ -162,8 +163,7 @@ static void deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool
 	x86_deliver(c, type, vector, has_error, error, c->rip);
 }
 
-/* A read that the VMM answered belongs to the instruction at rip: nothing may come before it, or the answer is lost. */
-static bool io_unfinished(const struct x86_cpu *c)
+bool x86_io_unfinished(const struct x86_cpu *c)
 {
 	return (c->io.done || c->io.pio_count) && c->io.rip == c->rip;
 }
@@ -208,6 +208,9 @@ static bool take_events(struct x86_cpu *c, enum x86_exit_reason *why)
 		x86_request(c, X86_REQ_EVENT);
 		return false;
 	}
+	/* Whoever ends the blocking asks again (KVM_SET_GUEST_DEBUG goes through x86_state_changed). */
+	if (c->guest_debug & X86_GUESTDBG_BLOCKIRQ)
+		return false;
 	if (__atomic_load_n(&c->smi_pending, __ATOMIC_ACQUIRE) && !c->smm) {
 		__atomic_store_n(&c->smi_pending, 0, __ATOMIC_RELEASE);
 		x86_smi(c);
@@ -272,7 +275,7 @@ static bool between(struct x86_cpu *c, enum x86_exit_reason *why)
 		x86_break(c);
 		return true;
 	}
-	if (io_unfinished(c)) {
+	if (x86_io_unfinished(c)) {
 		/* The request stays: the loop comes back after this instruction. */
 		x86_break(c);
 		return false;
@@ -289,73 +292,6 @@ static bool between(struct x86_cpu *c, enum x86_exit_reason *why)
 	}
 	if (READ_ONCE(c->req) & X86_REQ_EVENT)
 		return take_events(c, why);
-	return false;
-}
-
-/* ---- single-stepping and instruction breakpoints ---- */
-
-#define GUEST_DEBUG_ENABLE BIT(0)
-#define GUEST_DEBUG_STEP   BIT(1)
-#define GUEST_DEBUG_HW	   BIT(17)
-
-static bool careful(const struct x86_cpu *c)
-{
-	return (c->rflags & (X86_FLAG_TF | X86_FLAG_RF)) || (c->dr7 & 0xff) || c->guest_debug;
-}
-
-/* The DR6 bits of instruction breakpoints that match la (SDM vol. 3 "Instruction-Breakpoint Exception Condition"). */
-static u32 breakpoints_at(const u64 *dr, u64 dr7, u64 la)
-{
-	u32 hit = 0;
-
-	for (u32 n = 0; n < 4; n++)
-		if ((dr7 >> (n * 2) & 3) && !(dr7 >> (16 + n * 4) & 3) && dr[n] == la)
-			hit |= BIT(n);
-	return hit;
-}
-
-/* Executes one instruction with everything that the fast loop leaves out. Returns true to leave with *why. */
-static bool step(struct x86_cpu *c, const struct x86_insn *i, enum x86_exit_reason *why)
-{
-	bool tf = c->rflags & X86_FLAG_TF, user_step = c->guest_debug & GUEST_DEBUG_STEP;
-	u64 la = c->code_la + i->off;
-	x86_op_fn *fn;
-	u32 hit;
-
-	if ((c->guest_debug & GUEST_DEBUG_HW) && (hit = breakpoints_at(c->guest_dr, c->guest_dr7, la))) {
-		c->exit.debug.vector = X86_DB;
-		c->exit.debug.pc = la;
-		c->exit.debug.dr6 = 0xffff0ff0 | hit;
-		c->exit.debug.dr7 = c->guest_dr7;
-		*why = X86_EXIT_DEBUG;
-		return true;
-	}
-	if (!(c->rflags & X86_FLAG_RF) && (hit = breakpoints_at(c->dr, c->dr7, la)))
-		x86_raise_db(c, hit);
-	c->rflags &= ~X86_FLAG_RF;
-	if (x86_is_head(i))
-		i++;
-	c->insn = i;
-	fn = i->fn;
-	i = fn(c, i);
-	if (i)
-		c->rip = la_to_rip(c, c->code_la + i->off);
-	c->insn = NULL;
-	/* SYSCALL traps by the TF that it leaves, or the kernel would be entered twice on the user's stack (SDM, SYSCALL). */
-	if (fn == x86_op_syscall)
-		tf = c->rflags & X86_FLAG_TF;
-	if (user_step && !io_unfinished(c)) {
-		c->exit.debug.vector = X86_DB;
-		c->exit.debug.pc = c->rip + (c->code_size == 8 ? 0 : c->seg[X86_CS].base);
-		c->exit.debug.dr6 = 0xffff0ff0 | BIT(14);
-		c->exit.debug.dr7 = c->dr7;
-		*why = X86_EXIT_DEBUG;
-		return true;
-	}
-	if (tf) {
-		c->dr6 |= BIT(14);
-		deliver(c, X86_EV_HWEXC, X86_DB, false, 0);
-	}
 	return false;
 }
 
@@ -388,6 +324,12 @@ static bool caught(struct x86_cpu *c, enum x86_exit_reason *why)
 	}
 	c->io.done = 0;
 	c->stats[X86_STAT_EXCEPTIONS]++;
+	if (c->fault.vector == X86_DB && !c->fault.delivering && x86_db_intercepted(c)) {
+		x86_debug_exit(c, c->rip, c->fault.db_bits);
+		c->fault.db_bits = 0;
+		*why = X86_EXIT_DEBUG;
+		return true;
+	}
 	if (!x86_fault_merge(c)) {
 		c->fault.delivering = 0;
 		*why = X86_EXIT_SHUTDOWN;
@@ -408,8 +350,8 @@ static __attribute__((noinline)) enum x86_exit_reason loop(struct x86_cpu *c, bo
 		if (unlikely(READ_ONCE(c->req)) && between(c, &why))
 			return why;
 		i = x86_goto(c, c->rip);
-		if (unlikely(careful(c))) {
-			if (step(c, i, &why))
+		if (unlikely(x86_careful(c))) {
+			if (x86_step(c, i, &why))
 				return why;
 			continue;
 		}

@@ -13,6 +13,9 @@ extern __thread struct x86_cpu *x86_current __attribute__((tls_model("initial-ex
 /* io.c: takes the next queued device write into cpu->exit. Returns false when there is none. */
 bool x86_io_drain(struct x86_cpu *c, enum x86_exit_reason *why);
 
+/* A read that the VMM answered belongs to the instruction at rip: nothing may come before it, or the answer is lost. */
+bool x86_io_unfinished(const struct x86_cpu *c);
+
 /* smm.c: enters SMM at the current instruction boundary. */
 void x86_smi(struct x86_cpu *c);
 

@@ -121,7 +121,7 @@ static const struct x86_insn *past_head(struct x86_cpu *c, const struct x86_insn
 
 static bool at_ease(const struct x86_cpu *c)
 {
-	return likely(!READ_ONCE(c->req) && !c->mmu->aligned);
+	return likely(!READ_ONCE(c->req) && !c->mmu->looked_at);
 }
 
 static const struct x86_insn *enter(struct x86_cpu *c, u32 block)

@@ -265,8 +265,15 @@ struct x86_cpu {
 	void *jmp[5];	   /* __builtin_setjmp buffer of the run loop */
 
 	/* ---- guest debugging (KVM_SET_GUEST_DEBUG) ---- */
-	u32 guest_debug;   /* KVM_GUESTDBG_*'s low 16 bits: 1 enable, 2 single-step; high: 1<<16 sw bp, 1<<17 hw bp */
+	u32 guest_debug;   /* KVM_GUESTDBG_* (debug.h); 0 unless enabled */
 	u64 guest_dr[4], guest_dr7;
+
+	/* ---- breakpoints at work (debug.c) ---- */
+	struct {
+		u32 hits;     /* DR6 bits of data and I/O breakpoints that wait for the instruction's end */
+		bool quiet;   /* the instruction at rip follows a load of SS: nothing is trapped before it */
+		bool no_step; /* the instruction delivered an event: no single-step trap after it */
+	} db;
 
 	/* ---- device accesses (io.c) ---- */
 	struct {
