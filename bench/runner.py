@@ -129,7 +129,7 @@ class Session:
         if why is None:
             return None
         where = self.current or "boot"
-        results[where] = {"fail": f"{why}; last said: {' | '.join(self.tail[-3:])}"}
+        results[where] = {"fail": "; last said: ".join([why, *self.tail[-1:]])}
         return where
 
     def follow(self, results):
@@ -148,7 +148,7 @@ class Session:
             e = json.loads(found.group(0))
             if e["event"] == "end":
                 if self.column.kind != "native":
-                    results["memory"] = {"mib": self.memory_beside_ram()}
+                    self.measure_memory(results)
                     self.finish()
                 return None
             why = getattr(self, "on_" + e["event"])(e, at, results)
@@ -186,11 +186,12 @@ class Session:
             results[e["row"]] = {"ns": e["ns"], "reps": e["reps"], "sum": e["sum"], "waited": round(waited / wall, 3)}
         self.current = None
 
-    def memory_beside_ram(self):
+    def measure_memory(self, results):
         """The process's share of memory in all mappings but the guest's RAM, in MiB.
 
-        Shares (Pss), so that code mapped twice by a translator counts once."""
-        total, ram, size = 0, None, 0
+        Shares (Pss), so that code mapped twice by a translator counts once. A guest that was gone before this process could
+        look leaves no figure."""
+        total, ram, size = 0, [], 0
         with open(f"/proc/{self.process.pid}/smaps") as f:
             for line in f:
                 name, _, rest = line.partition(":")
@@ -200,9 +201,8 @@ class Session:
                     pss = int(rest.split()[0])
                     total += pss
                     if size == MEMORY_MIB * 1024:
-                        if ram is not None:
-                            raise BenchError("two mappings look like the guest's RAM")
-                        ram = pss
-        if ram is None:
-            raise BenchError("no mapping looks like the guest's RAM")
-        return round((total - ram) / 1024, 1)
+                        ram.append(pss)
+        if len(ram) > 1:
+            raise BenchError("more than one mapping looks like the guest's RAM")
+        if ram:
+            results["memory"] = {"mib": round((total - ram[0]) / 1024, 1)}

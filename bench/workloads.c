@@ -26,7 +26,7 @@
 #define REPETITIONS 9
 
 /* How long a guest stays up after its last row, for the host to look at its memory. */
-#define LINGER_NS 300000000
+#define LINGER_NS 500000000
 
 static bool guest;
 
