@@ -61,6 +61,11 @@ void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len)
 	return code->x + at;
 }
 
+void x86_code_stubs_full(struct x86_code *code)
+{
+	fail_msg("no room for stubs");
+}
+
 void **x86_code_native_slot(struct x86_code *code)
 {
 	return &code->native;

@@ -99,8 +99,8 @@ static void frame_empty(struct x86_code *code, struct x86_code_frame *f)
 }
 
 /*
- * The active half is full: empties all pages and goes to the other half, if its readers are gone. Returns false when they
- * are not yet; the caller drops the lock and tries again.
+ * The active half of the arena, of the stubs or of the code region is full: empties all pages and goes to the other halves, if
+ * their readers are gone. Returns false when they are not yet; the caller drops the lock and tries again.
  */
 bool x86_code_turn(struct x86_code *code)
 {
@@ -114,14 +114,35 @@ bool x86_code_turn(struct x86_code *code)
 				frame_empty(code, f);
 	if (code->tb)
 		x86_tb_turn(code, !code->active);
+	x86_native_forget(code);
+	code->stub_used = 0;
+	code->stubs_full = false;
 	madvise(code->arena + new->start, X86_CODE_HALF, MADV_DONTNEED);
 	new->used = 16; /* offset 0 means "nothing" */
 	code->active = !code->active;
 	old->busy = true;
 	old->item.free = half_free;
 	av_epoch_retire(code->epoch, &old->item);
-	__atomic_fetch_add(&code->flushes, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&code->turns, 1, __ATOMIC_RELEASE);
 	return true;
+}
+
+/* Turns, or lets the readers that stand in the way get on. Under the lock, which is let go meanwhile; the CPU holds no pointer into the arena. */
+static void turn_or_wait(struct x86_cpu *c)
+{
+	struct x86_code *code = c->code;
+
+	if (x86_code_turn(code)) {
+		c->stats[X86_STAT_CODE_FLUSHES]++;
+		return;
+	}
+	pthread_mutex_unlock(&code->lock);
+	av_epoch_offline(&c->reader);
+	av_epoch_reclaim(code->epoch);
+	sched_yield();
+	av_epoch_online(c->epoch, &c->reader);
+	x86_serve_requests(c);
+	code_lock(c);
 }
 
 static void *arena_alloc(struct x86_code *code, u64 size, u32 *index)
@@ -293,6 +314,10 @@ static u32 run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, s
 		}
 		memset(i, 0, sizeof(*i));
 		len = x86_decode(code, p->bits, bytes + off, need - off, (u16)off, i, &ends);
+		if (unlikely(code->stubs_full)) {
+			*full = true;
+			return 0;
+		}
 		if (len < 0) {
 			memset(i, 0, sizeof(*i));
 			i->fn = x86_op_cross;
@@ -358,15 +383,7 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 		out = full ? NULL : arena_alloc(code, (n + 1) * sizeof(*out), &index);
 		if (out)
 			break;
-		if (!x86_code_turn(code)) {
-			pthread_mutex_unlock(&code->lock);
-			av_epoch_offline(&c->reader);
-			av_epoch_reclaim(code->epoch);
-			sched_yield();
-			av_epoch_online(c->epoch, &c->reader);
-			x86_serve_requests(c);
-			code_lock(c);
-		}
+		turn_or_wait(c);
 	}
 	memcpy(out, run, (n + 1) * sizeof(*out));
 	/* A head stands at its instruction's offset, and the slot names the head. */
@@ -410,15 +427,24 @@ out:
 	return i;
 }
 
-int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_insn *i)
+int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_cross *x)
 {
+	struct x86_code *code = c->code;
+	struct x86_insn i;
 	bool ends;
 	int len;
 
 	code_lock(c);
-	memset(i, 0, sizeof(*i));
-	len = x86_decode(c->code, bits, bytes, 15, off, i, &ends);
-	pthread_mutex_unlock(&c->code->lock);
+	for (;;) {
+		memset(&i, 0, sizeof(i));
+		len = x86_decode(code, bits, bytes, 15, off, &i, &ends);
+		if (likely(!code->stubs_full))
+			break;
+		turn_or_wait(c);
+	}
+	x->insn[0] = i;
+	x->turn = code->turns;
+	pthread_mutex_unlock(&code->lock);
 	return len;
 }
 
@@ -479,13 +505,20 @@ fail:
 
 void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len)
 {
-	u64 at = ALIGN_UP(code->stub_used, 16);
+	u64 at = ALIGN_UP(code->stub_used, 16), half = code->active * (X86_STUB_AREA / 2);
 
-	if (at + len > X86_STUB_AREA)
+	if (at + len > code->stub_limit) {
+		x86_code_stubs_full(code);
 		return NULL;
-	memcpy(code->stub_w + at, bytes, len);
+	}
+	memcpy(code->stub_w + half + at, bytes, len);
 	code->stub_used = at + len;
-	return code->stub_x + at;
+	return code->stub_x + half + at;
+}
+
+void x86_code_stubs_full(struct x86_code *code)
+{
+	code->stubs_full = true;
 }
 
 bool x86_code_owns_pc(const struct x86_code *code, u64 pc)
@@ -537,6 +570,7 @@ int x86_code_create(struct av_epoch *epoch, struct x86_code **out)
 	pthread_mutex_init(&code->lock, NULL);
 	code->epoch = epoch;
 	code->io_epoch = 1;
+	code->stub_limit = X86_STUB_AREA / 2;
 	code->half[1].start = X86_CODE_HALF;
 	code->half[0].used = code->half[1].used = 16;
 	code->arena = mmap(NULL, 2 * X86_CODE_HALF, PROT_READ | PROT_WRITE,

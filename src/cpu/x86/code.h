@@ -37,6 +37,7 @@ struct x86_cross {
 	u8 len; /* of the instruction; 0: empty */
 	u8 bits;
 	u16 off;
+	u64 turn; /* code->turns when it was decoded: a later one has other stubs */
 	struct x86_insn insn[2]; /* the instruction and an end marker */
 };
 #define X86_CROSS_SIZE 128
@@ -62,8 +63,12 @@ const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la);
 /* A store by a CPU reached a page with MACHINE_ATTR_CODE: drops what was decoded from [host, host+len). Returns true if something was. Bytes are already written. */
 bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len);
 
-/* Executable memory for native stubs: dual mapping, never writable and executable at once. Writes len bytes, returns the executable address or NULL. Under code->lock. */
+/*
+ * Executable memory for native stubs: dual mapping, never writable and executable at once. Writes len bytes and returns the executable
+ * address. NULL: full, and as after x86_code_stubs_full() what is being decoded will be decoded once more, among new stubs. Under code->lock.
+ */
 void *x86_code_emit(struct x86_code *code, const void *bytes, u32 len);
+void x86_code_stubs_full(struct x86_code *code);
 /* A place for the native stubs' state, owned by native.c; changed under code->lock. */
 void **x86_code_native_slot(struct x86_code *code);
 /* A CPU begins and ceases to execute this VM's code. */

@@ -5,7 +5,8 @@
  * A frame stands for a host page that holds code; it has a page per code size (16, 32, 64 bits); a page has 64 lines of
  * 64 bytes; a line remembers the bytes it was decoded from and where each instruction in it stands. Frames and pages live as
  * long as the VM. Lines and instructions come from an arena of two halves: when one is full all pages are emptied and
- * the other half is used; the old one is free again when every CPU has been quiet.
+ * the other half is used; the old one is free again when every CPU has been quiet. The area of the native stubs, which
+ * instructions point to, is halved and turned together with the arena, whichever of the two is full first.
  *
  * Readers: page->line[] and line->insn[] are loaded with acquire and hold arena offsets / 16 (0: nothing). An
  * emptied page's instructions get a handler that looks itself up again, so that a CPU inside leaves at its next instruction.
@@ -61,12 +62,14 @@ struct x86_code {
 	struct x86_half half[2];
 	u32 active;
 	u64 io_epoch; /* atomic */
-	u64 flushes;  /* atomic, statistics */
+	u64 turns;    /* atomic: how often the halves were turned */
 	struct x86_code_frame *hash[X86_CODE_HASH];
 	struct x86_cpu *cpus; /* that execute this code, by code_next */
 	struct x86_tb_cache *tb; /* tier 1; NULL: there is none */
 	u8 *stub_w, *stub_x; /* the two mappings of the stub area */
-	u64 stub_used;
+	u64 stub_used;	     /* of the active half */
+	u64 stub_limit;	     /* how much of a half is used; a run's worth at least */
+	bool stubs_full;     /* a stub found no room while something was being decoded */
 	void *native;
 };
 
@@ -88,8 +91,8 @@ const struct x86_insn *x86_code_split(struct x86_cpu *c, struct x86_code_page *p
 /* Under the lock: empties all pages and goes to the other halves of the arena and of the code region. false: its readers are not gone yet. */
 bool x86_code_turn(struct x86_code *code);
 
-/* Decodes the 15 bytes of a page-crossing instruction; as x86_decode(). */
-int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_insn *i);
+/* Decodes the 15 bytes of a page-crossing instruction to x->insn[0]; as x86_decode(). The CPU may be quiet meanwhile: it holds no pointer into the arena. */
+int x86_decode_cross(struct x86_cpu *c, u8 bits, const u8 *bytes, u16 off, struct x86_cross *x);
 
 /* run.c: handlers that stand in predecoded pages. */
 x86_op_fn x86_op_end;	/* the instruction after a run: go on at its offset */

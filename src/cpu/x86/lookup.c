@@ -189,7 +189,7 @@ const struct x86_insn *x86_op_cross(struct x86_cpu *c, const struct x86_insn *i)
 		return x86_op_unsupported(c, i);
 	x86_copy(bytes + first, host, n - first);
 
-	same = x->len && x->bits == i->bits && x->off == i->off;
+	same = x->len && x->bits == i->bits && x->off == i->off && x->turn == LOAD_ACQUIRE(c->code->turns);
 	for (u32 k = 0; same && k < x->len; k++)
 		same = x->bytes[k] == bytes[k];
 	if (!same) {
@@ -197,16 +197,18 @@ const struct x86_insn *x86_op_cross(struct x86_cpu *c, const struct x86_insn *i)
 
 		x86_door(c);
 		x->len = 0;
-		len = x86_decode_cross(c, i->bits, bytes, i->off, x->insn);
+		x->bits = i->bits;
+		x->off = i->off;
+		/* i may be gone when this returns. */
+		len = x86_decode_cross(c, x->bits, bytes, x->off, x);
+		c->insn = &x->insn[0];
 		if (len <= 0)
-			return x86_op_ud(c, i);
+			return x86_op_ud(c, c->insn);
 		x86_copy(x->bytes, bytes, sizeof(x->bytes));
 		x->insn[0].flags |= X86_I_CONT;
 		x->insn[1].fn = x86_op_end;
-		x->insn[1].off = (u16)(i->off + len);
-		x->insn[1].bits = i->bits;
-		x->bits = i->bits;
-		x->off = i->off;
+		x->insn[1].off = (u16)(x->off + len);
+		x->insn[1].bits = x->bits;
 		x->len = (u8)len;
 	}
 	/* Executed right here rather than returned: the run loop would offer the scratch to interrupts in between. */

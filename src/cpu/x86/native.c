@@ -8,7 +8,6 @@
  */
 #include "cpu/x86/native_priv.h"
 #include "cpu/x86/code.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -196,6 +195,14 @@ void x86_native_destroy(struct x86_code *code)
 	*x86_code_native_slot(code) = NULL;
 }
 
+void x86_native_forget(struct x86_code *code)
+{
+	struct native *n = *x86_code_native_slot(code);
+
+	memset(n->slot, 0, n->size * sizeof(*n->slot));
+	n->used = 0;
+}
+
 /* prologue: X86_NATIVE_MASK_STUB bytes to stand before the stub, or NULL. Equal recodings make
  * equal stubs. */
 static void *stub_for(struct x86_code *code, const struct x86_recoded *r, const u8 *prologue)
@@ -213,8 +220,10 @@ static void *stub_for(struct x86_code *code, const struct x86_recoded *r, const 
 	if (s->code)
 		return s->code;
 	if (n->used * 4 >= n->size * 3) {
-		if (grow(n) < 0)
+		if (grow(n) < 0) {
+			x86_code_stubs_full(code);
 			return NULL;
+		}
 		s = find(n, key);
 	}
 	if (prologue)
@@ -527,10 +536,8 @@ bool x86_native_bind(const struct x86_decoded *d, struct x86_insn *i)
 	if (r.implicit && !masked)
 		return false;
 	i->stub = stub_for(d->code, &r, masked ? m.stub : NULL);
-	if (!i->stub) {
-		av_warn("x86: no room for native stubs");
+	if (!i->stub)
 		return false;
-	}
 	if (kind == X86_KIND_X87)
 		bind_x87(d, i);
 	if (masked)

@@ -9,7 +9,8 @@
  *
  * Native stubs: for an instruction without a C handler, a few host instructions that load the
  * general registers it reads and the flags, execute it with its memory operand replaced by
- * [pointer], and store what it wrote. Stubs are shared by encoding and live as long as the VM.
+ * [pointer], and store what it wrote. Stubs are shared by encoding and live as long as the
+ * predecoded instructions that point to them.
  */
 #ifndef AV_CPU_X86_SIMD_H
 #define AV_CPU_X86_SIMD_H
@@ -119,6 +120,9 @@ bool x86_native_bind(const struct x86_decoded *d, struct x86_insn *i);
 
 int x86_native_create(struct x86_code *code);
 void x86_native_destroy(struct x86_code *code);
+/* The memory that stubs were emitted to is about to be used again: all are made anew. Under the
+ * lock. */
+void x86_native_forget(struct x86_code *code);
 
 /* #UD/#NM checks for an instruction of that family under the current CR0, CR4, XCR0. */
 enum x86_simd_kind {
