@@ -18,10 +18,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define SIGBIT(sig) BIT64((sig)-1)
-/* The engine's own faults arrive as these; a blocked one would kill the process. */
-#define FAULT_SIGNALS (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
-
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 /* Turns of the loop: what a step says about the next one. Negative values are errnos. */
@@ -57,7 +53,8 @@ static bool apply_sigmask(struct kvm_vcpu *v, u64 *old)
 	sys(SYS_rt_sigpending, &pending, sizeof(pending));
 	if (pending & ~v->sigmask)
 		return true;
-	*old = set_sigmask(v->sigmask & ~FAULT_SIGNALS);
+	/* The engine's own faults must not be blocked: that would kill the process. */
+	*old = set_sigmask(v->sigmask & ~UAPI_FAULT_SIGNALS);
 	return false;
 }
 

@@ -8,7 +8,7 @@
  * Before uapi_signals_init() calls go to the kernel as they are. From then on the table is the
  * truth: it is written under `lock` with all signals blocked, and read by trampolines through a
  * sequence counter, so a handler never waits for its own thread. The trampoline runs under the
- * flags and the mask the client asked for, except: SA_SIGINFO is always set, the three fault
+ * flags and the mask the client asked for, except: SA_SIGINFO is always set, the fault
  * signals are left out of every mask (uapi_sigmask() says why), and SA_RESETHAND of a fault signal
  * is carried out here, since our handler has to stay.
  */
@@ -22,11 +22,11 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define NR_SIGS	    65
-#define SIGBIT(sig) BIT64((sig)-1)
+#define NR_SIGS 65
+#define SIGBIT	UAPI_SIGBIT
 /* Used by the C library for itself, never seen by its sigaction(). */
 #define LIBC_SIGS   (SIGBIT(32) | SIGBIT(33))
-#define FAULTS	    (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE))
+#define FAULTS	    UAPI_FAULT_SIGNALS
 #define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 #ifndef SA_RESTORER
 #define SA_RESTORER 0x04000000

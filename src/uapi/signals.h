@@ -4,7 +4,7 @@
  *
  * The client's own dispositions are kept in a table here and behave as it set them. While the process has no VM nothing is
  * changed. From the first uapi_signals_init() on, handlers of the client are reached through a trampoline that afterwards tells a thread
- * that is inside a guest that a signal was handled (KVM_RUN then ends with EINTR), and SIGSEGV, SIGBUS and SIGFPE are
+ * that is inside a guest that a signal was handled (KVM_RUN then ends with EINTR), and SIGSEGV, SIGBUS, SIGFPE and SIGILL are
  * first offered to the fault hooks (guest memory without backing, native stubs, guarded copies) and else go to the client's own
  * handler or to the default action.
  *
@@ -18,6 +18,11 @@
 
 #include <signal.h>
 
+/* What a fault of the processor arrives as; sets of signals as the kernel has them, a bit each. */
+#define UAPI_SIGBIT(sig) BIT64((sig)-1)
+#define UAPI_FAULT_SIGNALS \
+	(UAPI_SIGBIT(SIGSEGV) | UAPI_SIGBIT(SIGBUS) | UAPI_SIGBIT(SIGFPE) | UAPI_SIGBIT(SIGILL))
+
 /* Returns true when the fault was ours and the handler may return. Async-signal-safe. */
 typedef bool uapi_fault_fn(int sig, siginfo_t *si, void *ucontext);
 
@@ -29,7 +34,7 @@ void uapi_thread_enter(void (*after)(void *arg), void *arg);
 void uapi_thread_leave(void);
 
 /*
- * pthread_sigmask(3) as the client means it. Once trampolines are installed SIGSEGV, SIGBUS and SIGFPE never stay blocked in
+ * pthread_sigmask(3) as the client means it. Once trampolines are installed UAPI_FAULT_SIGNALS never stay blocked in
  * the kernel, where a fault that meets its signal blocked kills the process; the client reads back what it set. -errno.
  */
 int uapi_sigmask(int how, const sigset_t *set, sigset_t *old);

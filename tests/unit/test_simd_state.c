@@ -397,6 +397,28 @@ static void test_efault(void **state)
 	assert_int_equal(vector, 0x100 + X86_EXIT_EFAULT);
 }
 
+/* An encoding that the host turns out not to have is the guest's #UD. */
+static void test_illegal(void **state)
+{
+	static const u8 pxor[] = {0x66, 0x0f, 0xef, 0xc1}, ud2[] = {0x0f, 0x0b};
+	u8 *at, xmm0[16];
+
+	catch_signals();
+	fresh();
+	decode("\x66\x0f\xef\xc1", 8);
+	at = memmem(insn[0].stub, 64, pxor, sizeof(pxor));
+	assert_non_null(at);
+	random_bytes(xmm0, 16);
+	memcpy(cpu->xsave + X86_XS_XMM, xmm0, 16);
+	memcpy(at, ud2, sizeof(ud2));
+	run_engine(&insn[0]);
+	memcpy(at, pxor, sizeof(pxor));
+	assert_int_equal(vector, X86_UD);
+	assert_memory_equal(cpu->xsave + X86_XS_XMM, xmm0, 16);
+	run_engine(&insn[0]);
+	assert_int_equal(vector, -1);
+}
+
 static void test_foreign_signals(void **state)
 {
 	siginfo_t si = {.si_signo = SIGSEGV, .si_code = SI_USER};
@@ -461,11 +483,12 @@ static void test_code16(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_saves),		cmocka_unit_test(test_restores),
-		cmocka_unit_test(test_pointers),	cmocka_unit_test(test_checks),
-		cmocka_unit_test(test_mxcsr),		cmocka_unit_test(test_host_control),
-		cmocka_unit_test(test_gather_resumes),	cmocka_unit_test(test_efault),
-		cmocka_unit_test(test_foreign_signals), cmocka_unit_test(test_code16),
+		cmocka_unit_test(test_saves),	       cmocka_unit_test(test_restores),
+		cmocka_unit_test(test_pointers),       cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_mxcsr),	       cmocka_unit_test(test_host_control),
+		cmocka_unit_test(test_gather_resumes), cmocka_unit_test(test_efault),
+		cmocka_unit_test(test_illegal),	       cmocka_unit_test(test_foreign_signals),
+		cmocka_unit_test(test_code16),
 	};
 
 	return cmocka_run_group_tests(tests, native_setup, native_teardown);

@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -644,11 +645,22 @@ static void count_after(void *arg)
 
 static u8 *mended;
 
-/* A hook that gives a page its access back. */
+static bool skips;
+
+static void illegal(void)
+{
+	__asm__ volatile("ud2");
+}
+
+/* A hook that gives a page its access back, and goes on behind a UD2. */
 static bool mend(int sig, siginfo_t *si, void *uc)
 {
 	u8 *at = si->si_addr;
 
+	if (sig == SIGILL && skips) {
+		((ucontext_t *)uc)->uc_mcontext.gregs[REG_RIP] += 2;
+		return true;
+	}
 	if (!mended || at < mended || at >= mended + PAGE_SIZE)
 		return false;
 	errno = EXDEV;
@@ -785,12 +797,14 @@ static void *blocked_thread(void *arg)
 	/* behind our back */
 	sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
 	pointers();
+	illegal();
 	assert_int_equal(uapi_sigmask(SIG_BLOCK, NULL, &old), 0);
 	assert_true(sigismember(&old, SIGSEGV));
 	assert_true(sigismember(&old, SIGUSR1));
 	/* through us */
 	assert_int_equal(uapi_sigmask(SIG_SETMASK, &all, &old), 0);
 	pointers();
+	illegal();
 	sigemptyset(&all);
 	assert_int_equal(uapi_sigmask(SIG_SETMASK, &all, &old), 0);
 	assert_true(sigismember(&old, SIGBUS));
@@ -804,8 +818,10 @@ static void test_blocked_thread(void **state)
 {
 	pthread_t t;
 
+	skips = true;
 	assert_int_equal(pthread_create(&t, NULL, blocked_thread, NULL), 0);
 	pthread_join(t, NULL);
+	skips = false;
 }
 
 static void test_hook_and_client(void **state)
@@ -876,11 +892,9 @@ static void test_default_actions(void **state)
 	static const struct {
 		void (*die)(void);
 		int sig;
-	} deaths[] = {{die_by_fault, SIGSEGV},
-		      {die_by_ignored_fault, SIGSEGV},
-		      {die_by_division, SIGFPE},
-		      {die_by_kill, SIGBUS},
-		      {die_by_second_fault, SIGSEGV}};
+	} deaths[] = {{die_by_fault, SIGSEGV},	 {die_by_ignored_fault, SIGSEGV},
+		      {die_by_division, SIGFPE}, {illegal, SIGILL},
+		      {die_by_kill, SIGBUS},	 {die_by_second_fault, SIGSEGV}};
 	struct rlimit none = {0, 0};
 	size_t i;
 
@@ -895,6 +909,7 @@ static void test_default_actions(void **state)
 			uapi_sigaction(SIGSEGV, &dfl, NULL);
 			uapi_sigaction(SIGFPE, &dfl, NULL);
 			uapi_sigaction(SIGBUS, &dfl, NULL);
+			uapi_sigaction(SIGILL, &dfl, NULL);
 			setrlimit(RLIMIT_CORE, &none);
 			alarm(10);
 			deaths[i].die();

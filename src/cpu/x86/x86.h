@@ -421,7 +421,7 @@ void x86_code_io_epoch(struct x86_code *code);
 
 /*
  * Faults in our own use of guest memory and in native stubs arrive as signals on the vCPU's thread. The shim's (or the C API's)
- * handler passes SIGSEGV, SIGBUS and SIGFPE here first; true: dealt with, return from the handler. Async-signal-safe.
+ * handler passes SIGSEGV, SIGBUS, SIGFPE and SIGILL here first; true: dealt with, return from the handler. Async-signal-safe.
  */
 bool x86_signal(int sig, void *siginfo, void *ucontext);
 
