@@ -871,6 +871,59 @@ static void changes_under_guest(void **state)
 	close(b);
 }
 
+/*
+ * The VMM changes the count of a string input while it answers: what it put down beyond the new count is gone, and what is missing is
+ * asked for.
+ */
+static void string_count_changed(void **state)
+{
+	struct kvm_regs r;
+	u32 got = 0;
+
+	guest_start(&g);
+	/* mov di, 0x4000; mov cx, 3; mov dx, 0x80; rep insb, twice */
+	for (int i = 0; i < 2; i++)
+		code(&g, 0xbf, LE16(0x4000), 0xb9, LE16(3), 0xba, LE16(0x80), 0xf3, 0x6c);
+	g_done(&g);
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	memset((void *)pio_data(&g), 0xaa, 8);
+	ok(g.vcpu, KVM_GET_REGS, &r);
+	r.rcx = 1;
+	ok(g.vcpu, KVM_SET_REGS, &r);
+
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.direction, KVM_EXIT_IO_IN);
+	assert_int_equal(g.ram[0x4000], 0xaa);
+	assert_int_equal(g.ram[0x4001], 0);
+	memset((void *)pio_data(&g), 0xbb, g.run->io.count);
+	got = g.run->io.count;
+	ok(g.vcpu, KVM_GET_REGS, &r);
+	r.rcx = 5;
+	ok(g.vcpu, KVM_SET_REGS, &r);
+	while (got < 5) {
+		assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+		assert_int_equal(g.run->io.direction, KVM_EXIT_IO_IN);
+		memset((void *)pio_data(&g), 0xcc, g.run->io.count);
+		got += g.run->io.count;
+	}
+	assert_int_equal(got, 5);
+	guest_done(&g);
+	assert_int_equal(g.ram[0x4000], 0xbb);
+	assert_int_equal(g.ram[0x4004], 0xcc);
+	assert_int_equal(g.ram[0x4005], 0);
+
+	/* None at all. */
+	guest_rewind(&g);
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	ok(g.vcpu, KVM_GET_REGS, &r);
+	r.rcx = 0;
+	ok(g.vcpu, KVM_SET_REGS, &r);
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	ok(g.vcpu, KVM_GET_REGS, &r);
+	assert_int_equal(r.rip, GUEST_CODE + 20);
+	assert_int_equal(g.run->io.count, 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -884,6 +937,7 @@ int main(void)
 		TEST(memory_smm),
 		TEST(memory_remapped),
 		TEST(fetch_from_mmio),
+		TEST(string_count_changed),
 		TEST(dirty_log),
 		TEST(dirty_log_manual),
 		TEST(irqfd_edge),

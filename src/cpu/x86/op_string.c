@@ -369,6 +369,8 @@ string_op(struct x86_cpu *c, const struct x86_insn *i, step_fn *step, u32 size)
 			return i;
 		x86_io_done(c);
 	}
+	/* The VMM may have lowered RCX while it answered: what is left of its answer is nobody's. */
+	c->io.pio_count = 0;
 	return x86_next(i);
 }
 
@@ -391,9 +393,8 @@ OPS(scas)
 #define PORT_OP(name, step, size)                                                                  \
 	static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)            \
 	{                                                                                          \
-		if (repeats(i) && !index_get(c, i, X86_RCX))                                       \
-			return x86_next(i);                                                        \
-		x86_io_allowed(c, (u16)c->gpr[X86_RDX], size);                                     \
+		if (!repeats(i) || index_get(c, i, X86_RCX))                                       \
+			x86_io_allowed(c, (u16)c->gpr[X86_RDX], size);                             \
 		return string_op(c, i, step, size);                                                \
 	}
 #define PORT_OPS(name)                                                                             \
