@@ -45,7 +45,7 @@ struct machine_ops {
 	/* size is 1, 2 or 4. */
 	enum machine_io (*pio)(void *m, u16 port, void *data, u32 size, bool write);
 
-	/* MSRs that the CPU itself does not keep. 0, -EINVAL (#GP), or -EREMOTE: exit to user space (not implemented by the CPU yet). */
+	/* MSRs that the CPU itself does not keep. 0, -EINVAL: not so (#GP), -ENOENT: there is no such MSR (#GP as well). */
 	int (*rdmsr)(void *m, u32 msr, u64 *value);
 	int (*wrmsr)(void *m, u32 msr, u64 value);
 
@@ -73,6 +73,9 @@ struct machine_ops {
 	/* Stop-the-world for a locked access over two pages: between them no other CPU executes. */
 	void (*world_stop)(void *m, void (*serve)(void *cpu), void *cpu);
 	void (*world_resume)(void *m);
+
+	/* May the guest reach that MSR at all? Asked only under X86_POLICY_MSR_FILTER. */
+	bool (*msr_allowed)(void *m, u32 msr, bool write);
 };
 
 #endif

@@ -5,15 +5,13 @@
  * A row that reports something names the test that uses the feature, not merely asks for it. What
  * is not in the table is not there: 0, and -EINVAL to whoever enables it.
  */
-#include "kvm/vm_ioctls.h"
+#include "kvm/policy.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 #define DIRTY_LOG_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 #define CLOCK_FLAGS	      (KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
-/* The ones whose absence somebody here looks at. */
-#define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
 /* PAUSE never leaves the guest; HLT without an in-kernel LAPIC always does. */
 #define GUESTDBG                                                                                   \
 	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP |                  \
@@ -65,16 +63,6 @@ static int enable_dirty_manual(struct kvm_vm *vm, const __u64 *args)
 	if (args[0] & ~allowed)
 		return -EINVAL;
 	vm->dirty_manual = args[0];
-	return 0;
-}
-
-/* KVM takes any bits of the older command. Here both refuse a quirk that cannot be turned off. */
-static int enable_disable_quirks(struct kvm_vm *vm, const __u64 *args)
-{
-	if (args[0] & ~(u64)QUIRKS)
-		return -EINVAL;
-	WRITE_ONCE(vm->disabled_quirks, args[0]);
-	irqchip_set_lint0_quirk(vm->ic, !(args[0] & KVM_X86_QUIRK_LINT0_REENABLED));
 	return 0;
 }
 
@@ -240,8 +228,13 @@ static const struct capability capabilities[] = {
 	CAP_ENABLE(EXIT_ON_EMULATION_FAILURE, 1, enable_exit_on_emulation_failure,
 		   "test_vm_io: fetch_from_mmio"),
 	CAP_ENABLE(X86_DISABLE_EXITS, EXITS, enable_disable_exits, "test_vm: disable_exits"),
-	CAP_ENABLE(DISABLE_QUIRKS, 1, enable_disable_quirks, "test_vm: quirks"),
-	CAP_ENABLE(DISABLE_QUIRKS2, QUIRKS, enable_disable_quirks, "test_vm: quirks"),
+	CAP_ENABLE(DISABLE_QUIRKS, 1, kvm_enable_disable_quirks, "test_vm: quirks"),
+	CAP_ENABLE(DISABLE_QUIRKS2, KVM_AV_QUIRKS, kvm_enable_disable_quirks,
+		   "test_policy: quirks"),
+	CAP_ENABLE(MSR_PLATFORM_INFO, 1, kvm_enable_platform_info, "test_policy: platform_info"),
+	CAP_ENABLE(X86_USER_SPACE_MSR, 1, kvm_enable_user_space_msr,
+		   "test_policy: user_space_msr"),
+	CAP(X86_MSR_FILTER, 1, "test_policy: msr_filter"),
 };
 
 static const struct capability *find(u64 cap)

@@ -188,10 +188,12 @@ const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	ROW(0x80000021, 0, ECX, 1, "tsa_sq_no", SOFT | AMD),
 	ROW(0x80000021, 0, ECX, 2, "tsa_l1_no", SOFT | AMD),
 
-	/* KVM's own: KVM_FEATURE_*, only what clock.c and the I/O path really do */
+	/* KVM's own: KVM_FEATURE_*, only what clock.c, hypercall.c and the I/O path really do */
 	ROW(0x40000001, 0, EAX, 0, "kvm-clocksource", SOFT),
 	ROW(0x40000001, 0, EAX, 1, "kvm-nop-io-delay", SOFT),
 	ROW(0x40000001, 0, EAX, 3, "kvm-clocksource2", SOFT),
+	ROW(0x40000001, 0, EAX, 7, "kvm-pv-unhalt", SOFT),
+	ROW(0x40000001, 0, EAX, 13, "kvm-pv-sched-yield", SOFT),
 	ROW(0x40000001, 0, EAX, 24, "kvm-clocksource-stable", SOFT),
 };
 

@@ -7,11 +7,8 @@
  * may hold the latter while it waits for this very thread. It knows nothing of exits: MACHINE_USER
  * is all it says of the VMM.
  */
-#include "kvm/kvm_priv.h"
+#include "kvm/policy.h"
 
-#include <asm/kvm_para.h>
-#include <errno.h>
-#include <linux/kvm_para.h>
 #include <string.h>
 
 #define APIC_BASE_X2APIC BIT64(10)
@@ -105,16 +102,12 @@ static enum machine_io op_pio(void *m, u16 port, void *data, u32 size, bool writ
 
 static int op_rdmsr(void *m, u32 msr, u64 *value)
 {
-	int rc = kvm_get_msr(m, msr, value, false);
-
-	return rc == -ENOENT ? -EINVAL : rc;
+	return kvm_get_msr(m, msr, value, false);
 }
 
 static int op_wrmsr(void *m, u32 msr, u64 value)
 {
-	int rc = kvm_set_msr(m, msr, value, false);
-
-	return rc == -ENOENT ? -EINVAL : rc;
+	return kvm_set_msr(m, msr, value, false);
 }
 
 static u8 op_cr8(void *m)
@@ -167,24 +160,6 @@ static int op_irq_ack(void *m)
 	return lapic_ack(v->lapic);
 }
 
-/* ---- hypercalls ---- */
-
-/* Linux Documentation/virt/kvm/x86/hypercalls.rst: number in RAX, arguments in RBX, RCX, RDX, RSI;
- * result in RAX. */
-static int op_hypercall(void *m)
-{
-	struct kvm_vcpu *v = m;
-	struct x86_cpu *c = v->cpu;
-	bool wide = c->code_size == 8;
-	u64 nr = wide ? c->gpr[X86_RAX] : (u32)c->gpr[X86_RAX];
-	s64 ret = -KVM_ENOSYS;
-
-	if (nr == KVM_HC_VAPIC_POLL_IRQ)
-		ret = 0; /* its whole point is to leave and enter the guest */
-	c->gpr[X86_RAX] = wide ? (u64)ret : (u32)ret;
-	return 0;
-}
-
 const struct machine_ops kvm_machine_ops = {
 	.page = op_page,
 	.dirty = op_dirty,
@@ -196,9 +171,10 @@ const struct machine_ops kvm_machine_ops = {
 	.set_cr8 = op_set_cr8,
 	.irq_ready = op_irq_ready,
 	.irq_ack = op_irq_ack,
-	.hypercall = op_hypercall,
+	.hypercall = kvm_op_hypercall,
 	.tsc_changed = op_tsc_changed,
 	.purge_writes = kvm_op_purge_writes,
 	.world_stop = kvm_op_world_stop,
 	.world_resume = kvm_op_world_resume,
+	.msr_allowed = kvm_op_msr_allowed,
 };

@@ -49,6 +49,8 @@ struct kvm_vm {
 	u64 tss_addr, identity_map_addr;
 	bool exception_payload, x2apic_api_32bit, x2apic_disable_quirk, triple_fault_event, exit_on_emulation_error;
 	u64 disabled_quirks;
+	u32 policy; /* X86_POLICY_* of every CPU (policy.c) */
+	struct kvm_msr_filter_table *msr_filter; /* policy.c: published as below */
 	u32 disabled_exits; /* KVM_X86_DISABLE_EXITS_* */
 	u32 tsc_khz; /* default for new vCPUs */
 	/* vcpu_misc.c: the last TSC that user space set, so that vCPUs set alike within a second agree to the cycle */
@@ -100,6 +102,7 @@ struct kvm_vcpu {
 	u32 mp_state;		/* KVM_MP_STATE_*; owner thread, or under lock */
 	u32 todo;		/* atomic: enum kvm_todo */
 	u32 halted;		/* atomic: 1 while blocked; futex word of the HLT wait */
+	u32 pv_unhalted;	/* atomic: another vCPU's KVM_HC_KICK_CPU ends this or the next HLT */
 	u8 sipi_vector, eoi_vector;
 	bool sigmask_set;
 	u64 sigmask;		/* kernel sigset */
@@ -179,6 +182,8 @@ void kvm_op_world_resume(void *m);
 
 /* door.c: what the CPU sees. m is the struct kvm_vcpu. */
 extern const struct machine_ops kvm_machine_ops;
+/* hypercall.c: the machine_ops member. m: struct kvm_vcpu */
+int kvm_op_hypercall(void *m);
 /* irqglue.c: what the interrupt controllers ask. owner is the struct kvm_vm. */
 extern const struct irq_ops kvm_irq_ops;
 
@@ -220,6 +225,12 @@ int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated);
 /* KVM_X86_GET_MCE_CAP_SUPPORTED: MCG_CTL_P | MCG_SER_P. */
 #define KVM_AV_MCE_CAP	 (BIT64(8) | BIT64(24))
 #define KVM_AV_MCE_BANKS 32
+
+/* May the guest use a paravirtual feature (1 + KVM_FEATURE_*, 0: always)? Unless the VMM enforces CPUID, it may use all. */
+static inline bool kvm_pv_has(const struct kvm_vcpu *v, u8 feature)
+{
+	return !feature || !v->enforce_pv_cpuid || v->pv_features & BIT(feature - 1);
+}
 
 /* run.c */
 long kvm_vcpu_run(struct kvm_vcpu *v);

@@ -154,19 +154,13 @@ static const struct kvm_msr_row *find_row(u32 msr)
 	return NULL;
 }
 
-static bool refused(const struct kvm_vcpu *v, const struct kvm_msr_row *row)
-{
-	return row->pv_feature && v->enforce_pv_cpuid &&
-	       !(v->pv_features & BIT(row->pv_feature - 1));
-}
-
 int kvm_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value, bool host_initiated)
 {
 	const struct kvm_msr_row *row = find_row(msr);
 
 	if (!row)
 		return -ENOENT;
-	return refused(v, row) ? -EINVAL : row->get(v, msr, value, host_initiated);
+	return kvm_pv_has(v, row->pv_feature) ? row->get(v, msr, value, host_initiated) : -EINVAL;
 }
 
 int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated)
@@ -175,5 +169,5 @@ int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated)
 
 	if (!row)
 		return -ENOENT;
-	return refused(v, row) ? -EINVAL : row->set(v, msr, value, host_initiated);
+	return kvm_pv_has(v, row->pv_feature) ? row->set(v, msr, value, host_initiated) : -EINVAL;
 }

@@ -97,6 +97,8 @@ static bool has_event(struct kvm_vcpu *v)
 
 	if (kvm_event_in_flight(v) || extint_deliverable(v))
 		return true;
+	if (__atomic_load_n(&v->pv_unhalted, __ATOMIC_SEQ_CST))
+		return true;
 	if (LOAD_ACQUIRE(c->nmi_pending) && !c->nmi_masked)
 		return true;
 	if (LOAD_ACQUIRE(c->smi_pending) && !c->smm)
@@ -204,6 +206,21 @@ static int exit_internal_error(struct kvm_vcpu *v)
 	return TO_USER;
 }
 
+/* The instruction waits for complete_exit(), as a device's reader does. */
+static int exit_msr(struct kvm_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = v->cpu->exit.msr.write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = v->cpu->exit.msr.why;
+	run->msr.index = v->cpu->exit.msr.index;
+	run->msr.data = v->cpu->exit.msr.value;
+	v->need_completion = true;
+	v->pending_exit = run->exit_reason;
+	return TO_USER;
+}
+
 static int exit_tpr(struct kvm_vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_SET_TPR;
@@ -226,6 +243,7 @@ static int (*const exits[])(struct kvm_vcpu *v) = {
 	[X86_EXIT_EFAULT] = exit_efault,
 	[X86_EXIT_INTERNAL_ERROR] = exit_internal_error,
 	[X86_EXIT_TPR] = exit_tpr,
+	[X86_EXIT_MSR] = exit_msr,
 };
 
 /* ---- the loop ---- */
@@ -314,8 +332,10 @@ static int block(struct kvm_vcpu *v)
 	}
 	/* Only INIT and SIPI, which are bits in todo, end the wait for a SIPI. */
 	kvm_vcpu_sleep(v, ~0u, halted ? has_event : NULL);
-	if (halted && has_event(v))
+	if (halted && has_event(v)) {
+		__atomic_store_n(&v->pv_unhalted, 0, __ATOMIC_SEQ_CST);
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
 	return GO_ON;
 }
 
@@ -423,8 +443,12 @@ static void complete_exit(struct kvm_vcpu *v)
 		x86_complete_io(v->cpu);
 		return;
 	}
-	memcpy(data, v->run->mmio.data, sizeof(data));
-	x86_complete_mmio(v->cpu, data);
+	if (v->pending_exit == KVM_EXIT_MMIO) {
+		memcpy(data, v->run->mmio.data, sizeof(data));
+		x86_complete_mmio(v->cpu, data);
+		return;
+	}
+	x86_complete_msr(v->cpu, v->run->msr.error, v->run->msr.data);
 }
 
 static int run_checked(struct kvm_vcpu *v)

@@ -205,6 +205,7 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm_vm *vm, u32 id)
 		return ret;
 	v->cpu->index = id;
 	kvm_stats_add(v->cpu);
+	v->cpu->policy = vm->policy;
 	v->cpu->pause_word = &vm->pause_word;
 	v->cpu->msr.arch_capabilities = kvm_arch_capabilities();
 	v->cpu->msr.ucode_rev = kvm_ucode_rev();

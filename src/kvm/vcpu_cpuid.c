@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define LEAF1_ECX_OSXSAVE BIT(27)
+#define LEAF1_ECX_MWAIT	  BIT(3)
+#define MISC_ENABLE_MWAIT BIT64(18)
 #define LEAF1_EDX_APIC	  BIT(9)
 #define LEAF7_ECX_PKU	  BIT(3)
 #define LEAF7_ECX_OSPKE	  BIT(4)
@@ -76,6 +78,9 @@ static void follow_state(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 	if (leaf) {
 		put_bit(&leaf->ecx, LEAF1_ECX_OSXSAVE, cpu->cr4 & X86_CR4_OSXSAVE);
 		put_bit(&leaf->edx, LEAF1_EDX_APIC, apic_enabled(v));
+		if (READ_ONCE(cpu->policy) & X86_POLICY_MWAIT_MSR)
+			put_bit(&leaf->ecx, LEAF1_ECX_MWAIT,
+				cpu->msr.misc_enable & MISC_ENABLE_MWAIT);
 	}
 	leaf = find(e, n, 7, 0);
 	if (leaf && leaf->ecx & LEAF7_ECX_PKU)

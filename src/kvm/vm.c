@@ -5,7 +5,7 @@
  * Wires memory, interrupt controllers, code and clock together. What each ioctl does is in the file
  * of its subject.
  */
-#include "kvm/vm_ioctls.h"
+#include "kvm/policy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -113,6 +113,8 @@ static const struct uapi_ioctl vm_ioctls[] = {
 
 	UAPI_STRUCT(KVM_GET_CLOCK, struct kvm_clock_data, OUT, kvm_vm_get_clock, 0),
 	UAPI_STRUCT(KVM_SET_CLOCK, struct kvm_clock_data, IN, kvm_vm_set_clock, 0),
+
+	UAPI_STRUCT(KVM_X86_SET_MSR_FILTER, struct kvm_msr_filter, IN, kvm_vm_set_msr_filter, 0),
 };
 
 /* Frees what is there, in the order of who uses whom; serves a half-made VM too. */
@@ -127,6 +129,7 @@ static void vm_free(struct kvm_vm *vm)
 	if (vm->ic)
 		irqchip_destroy(vm->ic);
 	kvm_coalesced_destroy(vm);
+	kvm_msr_filter_destroy(vm);
 	if (vm->code)
 		x86_code_destroy(vm->code);
 	if (vm->mem)

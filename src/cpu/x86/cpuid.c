@@ -98,6 +98,7 @@ static void dynamic(struct x86_cpu *c, u32 function, u32 index, u32 out[4])
 
 	switch (function) {
 	case 1:
+		set_bit(&out[ECX], 3, x86_has_mwait(c));
 		set_bit(&out[ECX], 27, c->feat->xsave && (c->cr4 & X86_CR4_OSXSAVE));
 		if (!c->ops->rdmsr(c->m, MSR_APIC_BASE, &apic_base))
 			set_bit(&out[EDX], 9, apic_base & APIC_BASE_ENABLE);
@@ -168,6 +169,7 @@ static const struct {
 	{                                                                                          \
 		offsetof(struct x86_features, f), index, reg, bit, function                        \
 	}
+	F(sse3, 1, 0, ECX, 0),
 	F(pcid, 1, 0, ECX, 17),
 	F(x2apic, 1, 0, ECX, 21),
 	F(tsc_deadline, 1, 0, ECX, 24),
@@ -215,14 +217,18 @@ static const struct {
 
 /*
  * A CPU without a table is not one without features: hardware does not ask CPUID, and small VMMs
- * start guests in long mode without ever setting it. What can be had without a CR4 bit of its own
- * is there.
+ * start guests in long mode without ever setting it. XCR0 alone stays empty, as in KVM.
  */
 static void features_untold(struct x86_features *f)
 {
+	u64 xcr0 = x86_host_xcr0();
+
 	f->lm = f->nx = f->pse = f->pae = f->pge = f->pse36 = f->pat = f->gbpages = f->syscall =
 		f->sep = true;
-	f->mce = f->vme = f->de = f->tsc = f->mtrr = f->rdtscp = true;
+	f->mce = f->vme = f->de = f->tsc = f->mtrr = f->rdtscp = f->rdpid = true;
+	f->pcid = f->invpcid = f->smep = f->smap = f->umip = f->la57 = f->fsgsbase = true;
+	f->xsave = xcr0;
+	f->pku = xcr0 >> PKRU & 1;
 }
 
 /* CR4 bits that exist since long before the features one asks for. */

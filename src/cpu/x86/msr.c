@@ -140,9 +140,23 @@ static bool misc_features_valid(const struct x86_cpu *c, u32 msr, u64 v, bool ho
 	return v <= (c->msr.platform_info & PLATFORM_INFO_CPUID_FAULT ? 1 : 0);
 }
 
+static bool platform_info_exists(const struct x86_cpu *c, u32 msr, bool host)
+{
+	return host || !(READ_ONCE(c->policy) & X86_POLICY_NO_PLATFORM_INFO);
+}
+
 static bool platform_info_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
 {
 	return (v & PLATFORM_INFO_CPUID_FAULT) || !(c->msr.misc_features & 1);
+}
+
+/* Where CPUID's MWAIT bit follows this register, a CPU without SSE3 has no such bit. */
+static bool misc_enable_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
+{
+	if (!(READ_ONCE(c->policy) & X86_POLICY_MWAIT_MSR) ||
+	    !((v ^ c->msr.misc_enable) & X86_MISC_ENABLE_MWAIT))
+		return true;
+	return c->feat->sse3;
 }
 
 #define DEBUGCTL_BITS 3ull /* LBR, BTF */
@@ -317,7 +331,7 @@ static const struct row rows[] = {
 	{0x000000c1, 2, "PERFCTR", .flags = G_R | G_IGNORE},
 	{0x000000cd, 1, "FSB_FREQ", .flags = G_R, .constant = 3},
 	{0x000000ce, 1, "PLATFORM_INFO", M(platform_info), .flags = G_R | H_W | SAVE,
-	 .valid = platform_info_valid},
+	 .exists = platform_info_exists, .valid = platform_info_valid},
 	/* write-combining, fixed ranges, 8 variable ranges */
 	{0x000000fe, 1, "MTRRCAP", .flags = G_R, .constant = 0x508},
 	{0x0000010a, 1, "ARCH_CAPABILITIES", M(arch_capabilities), OFFERED(arch_caps),
@@ -336,7 +350,8 @@ static const struct row rows[] = {
 	 .valid = mcg_ctl_valid},
 	{0x00000186, 2, "EVNTSEL", .flags = G_R | G_IGNORE},
 	READS_ZERO(0x00000199, "PERF_CTL"),
-	{0x000001a0, 1, "MISC_ENABLE", M(misc_enable), .flags = RW | SAVE},
+	{0x000001a0, 1, "MISC_ENABLE", M(misc_enable), .flags = RW | SAVE,
+	 .valid = misc_enable_valid},
 	{0x000001d9, 1, "DEBUGCTL", M(debugctl), .flags = RW, .valid = debugctl_valid},
 	{0x000001db, 4, "LASTBRANCH", .flags = G_R},
 	{0x000001fc, 1, "POWER_CTL", M(power_ctl), .flags = RW | SAVE},
@@ -474,28 +489,83 @@ static void __noreturn refuse(struct x86_cpu *c, const char *what, u32 msr, u64 
 	x86_gp(c, 0);
 }
 
+/* The owner's answer to this very access, from the time before it was left for. */
+static bool answered(struct x86_cpu *c, u32 msr, bool write, u64 *value)
+{
+	if (likely(!c->io.msr.answered))
+		return false;
+	c->io.msr.answered = false;
+	if (c->io.rip != x86_rip(c) || c->io.msr.index != msr || c->io.msr.write != write)
+		return false;
+	if (c->io.msr.error)
+		x86_gp(c, 0);
+	*value = c->io.msr.value;
+	return true;
+}
+
+static bool filtered(struct x86_cpu *c, u32 msr, bool write)
+{
+	if (likely(!(READ_ONCE(c->policy) & X86_POLICY_MSR_FILTER)))
+		return false;
+	x86_door(c);
+	return !c->ops->msr_allowed(c->m, msr, write);
+}
+
+static void __noreturn fail(struct x86_cpu *c, enum x86_msr_fault why, u32 msr, bool write,
+			    u64 value)
+{
+	if (!(READ_ONCE(c->policy) & X86_POLICY_MSR_EXITS & why))
+		refuse(c, write ? "wrmsr" : "rdmsr", msr, value);
+	c->exit.msr.index = msr;
+	c->exit.msr.write = write;
+	c->exit.msr.why = why;
+	c->exit.msr.value = value;
+	c->io.rip = x86_rip(c);
+	x86_leave(c, X86_EXIT_MSR);
+}
+
+void x86_complete_msr(struct x86_cpu *c, bool error, u64 value)
+{
+	c->io.msr.answered = true;
+	c->io.msr.error = error;
+	c->io.msr.write = c->exit.msr.write;
+	c->io.msr.index = c->exit.msr.index;
+	c->io.msr.value = value;
+}
+
 u64 x86_rdmsr(struct x86_cpu *c, u32 msr)
 {
 	u64 value = 0;
-	int err = x86_get_msr(c, msr, &value, false);
+	int err;
 
+	if (answered(c, msr, false, &value))
+		return value;
+	if (filtered(c, msr, false))
+		fail(c, X86_MSR_FILTERED, msr, false, 0);
+	err = x86_get_msr(c, msr, &value, false);
 	if (err == -ENOENT) {
 		x86_door(c);
 		err = c->ops->rdmsr(c->m, msr, &value);
 	}
 	if (err)
-		refuse(c, "rdmsr", msr, 0);
+		fail(c, err == -ENOENT ? X86_MSR_UNKNOWN : X86_MSR_INVALID, msr, false, 0);
 	return value;
 }
 
 void x86_wrmsr(struct x86_cpu *c, u32 msr, u64 value)
 {
-	int err = x86_set_msr(c, msr, value, false);
+	u64 done;
+	int err;
 
+	if (answered(c, msr, true, &done))
+		return;
+	if (filtered(c, msr, true))
+		fail(c, X86_MSR_FILTERED, msr, true, value);
+	err = x86_set_msr(c, msr, value, false);
 	if (err == -ENOENT) {
 		x86_door(c);
 		err = c->ops->wrmsr(c->m, msr, value);
 	}
 	if (err)
-		refuse(c, "wrmsr", msr, value);
+		fail(c, err == -ENOENT ? X86_MSR_UNKNOWN : X86_MSR_INVALID, msr, true, value);
 }

@@ -15,12 +15,21 @@ struct x86_features {
 		fsgsbase, xsave, xsaves;
 	bool rdtscp, rdpid, syscall, sep, mce, vme, de, tsc, tsc_deadline, x2apic, mtrr, ffxsr,
 		osxsave_ok, mwait, ibrs, ssbd, arch_caps, tsc_adjust, vmx, svm, smx;
-	bool ibpb, flush_l1d, xgetbv1, xsavec, clzero, osvw, virt_ssbd;
+	bool sse3, ibpb, flush_l1d, xgetbv1, xsavec, clzero, osvw, virt_ssbd;
 	u64 cr4_mask;  /* CR4 bits the guest may set */
 	u64 efer_mask; /* EFER bits the guest may set */
 	u64 xcr0_mask; /* XCR0 bits the guest may set */
 	u64 xss_mask;
 };
+
+#define X86_MISC_ENABLE_MWAIT BIT64(18)
+/* CPUID's MWAIT bit as it is now. */
+static inline bool x86_has_mwait(const struct x86_cpu *c)
+{
+	if (READ_ONCE(c->policy) & X86_POLICY_MWAIT_MSR)
+		return c->msr.misc_enable & X86_MISC_ENABLE_MWAIT;
+	return c->feat->mwait;
+}
 
 /* RDMSR/WRMSR as the instructions do: own rows first, then the machine. Raises #GP(0). */
 u64 x86_rdmsr(struct x86_cpu *c, u32 msr);

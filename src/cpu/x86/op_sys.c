@@ -590,8 +590,9 @@ OP(op_hlt)
 
 static void need_mwait(struct x86_cpu *c)
 {
-	X86_RULE(c, !c->feat->mwait || c->cpl, X86_UD, 0,
-		 "MONITOR and MWAIT are offered by CPUID, at CPL 0");
+	X86_RULE(c, c->cpl, X86_UD, 0, "MONITOR and MWAIT are for CPL 0");
+	X86_RULE(c, (READ_ONCE(c->policy) & X86_POLICY_MWAIT_UD) && !x86_has_mwait(c), X86_UD, 0,
+		 "MONITOR and MWAIT are offered by CPUID");
 }
 
 OP(op_monitor)
@@ -612,8 +613,28 @@ OP(op_mwait)
 	return x86_next(i);
 }
 
+/* The last opcode byte of VMCALL and VMMCALL, 0f 01 xx. */
+#define VMCALL	0xc1
+#define VMMCALL 0xd9
+
+/* The other vendor's instruction becomes this one's, in guest memory, and is executed again. */
+static const struct x86_insn *fix_hypercall(struct x86_cpu *c, const struct x86_insn *i, u8 opcode)
+{
+	u64 rip = x86_rip(c), last = x86_next_rip(c, i) - 1;
+
+	X86_RULE(c, READ_ONCE(c->policy) & X86_POLICY_HYPERCALL_UD, X86_UD, 0,
+		 "VMCALL is Intel's and VMMCALL is AMD's");
+	x86_write_slow(c, X86_CS, x86_linear(c, X86_CS, last, 1, false), &opcode, 1);
+	return resume(c, rip);
+}
+
 OP(op_hypercall)
 {
+	u8 own = c->feat->amd ? VMMCALL : VMCALL;
+
+	/* Without CPUID there is no vendor to be of. */
+	if (c->nr_cpuid && i->cond != own)
+		return fix_hypercall(c, i, own);
 	if (c->cpl) {
 		c->gpr[X86_RAX] = x86_long_mode(c) ? (u64)-KVM_EPERM : (u32)-KVM_EPERM;
 		return x86_next(i);
@@ -621,6 +642,14 @@ OP(op_hypercall)
 	x86_door(c);
 	X86_RULE(c, c->ops->hypercall(c->m) < 0, X86_UD, 0, "the machine has hypercalls");
 	return x86_next(i);
+}
+
+/* i->cond: the last opcode byte. */
+static bool bind_hypercall(const struct x86_decoded *d, struct x86_insn *i)
+{
+	i->cond = d->z.mnemonic == ZYDIS_MNEMONIC_VMCALL ? VMCALL : VMMCALL;
+	i->fn = op_hypercall;
+	return true;
 }
 
 /* ---- the table ---- */
@@ -697,9 +726,9 @@ const struct x86_op_row x86_ops_sys[] = {
 	ROW(ARPL, x86_op_arpl), /* 63 outside 64-bit mode */
 	ROW(MONITOR, op_monitor),
 	ROW(MWAIT, op_mwait), /* 0f 01 c8-c9 */
-	ROW(VMCALL, op_hypercall),
-	ROW(VMMCALL, op_hypercall), /* 0f 01 c1, d9 */
-	ROW(RSM, x86_op_rsm),	    /* 0f aa */
+	BIND(VMCALL, bind_hypercall),
+	BIND(VMMCALL, bind_hypercall), /* 0f 01 c1, d9 */
+	ROW(RSM, x86_op_rsm),	       /* 0f aa */
 	NOT_OFFERED(UD0),
 	NOT_OFFERED(UD1),
 	NOT_OFFERED(UD2), /* 0f ff, 0f b9, 0f 0b: by definition */

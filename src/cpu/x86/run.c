@@ -165,7 +165,7 @@ static void deliver(struct x86_cpu *c, enum x86_event_type type, u8 vector, bool
 
 bool x86_io_unfinished(const struct x86_cpu *c)
 {
-	return (c->io.done || c->io.pio_count) && c->io.rip == c->rip;
+	return (c->io.done || c->io.pio_count || c->io.msr.answered) && c->io.rip == c->rip;
 }
 
 static bool shadowed(struct x86_cpu *c)
@@ -281,6 +281,7 @@ static bool between(struct x86_cpu *c, enum x86_exit_reason *why)
 		return false;
 	}
 	x86_io_done(c);
+	c->io.msr.answered = false;
 	if (c->halted) {
 		c->halted = false;
 		*why = X86_EXIT_HLT;

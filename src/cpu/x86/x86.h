@@ -132,7 +132,19 @@ enum x86_exit_reason {
 	X86_EXIT_EFAULT,  /* guest memory without host backing: exit.gpa */
 	X86_EXIT_INTERNAL_ERROR, /* we cannot execute this: exit.insn */
 	X86_EXIT_TPR,	  /* the guest lowered CR8 and the VMM keeps the LAPIC (KVM_EXIT_SET_TPR) */
+	X86_EXIT_MSR,	  /* the owner asked to be told of such an MSR access: exit.msr, answered by x86_complete_msr() */
 };
+
+/* Why a guest's RDMSR or WRMSR fails; the values are KVM_MSR_EXIT_REASON_*. */
+enum x86_msr_fault { X86_MSR_INVALID = BIT(0), X86_MSR_UNKNOWN = BIT(1), X86_MSR_FILTERED = BIT(2) };
+
+/* What the owner lets the guest do beyond its CPUID (cpu->policy). The low bits are a mask of enum x86_msr_fault: leave with X86_EXIT_MSR. */
+#define X86_POLICY_MSR_EXITS	    7u
+#define X86_POLICY_MSR_FILTER	    BIT(3) /* ask ops->msr_allowed() first */
+#define X86_POLICY_NO_PLATFORM_INFO BIT(4) /* the guest may not read MSR_PLATFORM_INFO */
+#define X86_POLICY_MWAIT_UD	    BIT(5) /* MONITOR and MWAIT raise #UD unless CPUID offers them; else they do nothing */
+#define X86_POLICY_MWAIT_MSR	    BIT(6) /* CPUID's MWAIT bit follows MISC_ENABLE */
+#define X86_POLICY_HYPERCALL_UD	    BIT(7) /* the other vendor's hypercall instruction raises #UD; else it is rewritten */
 
 /* Requests to a CPU from anywhere (x86_request). The run loop leaves its fast path at the next instruction. */
 #define X86_REQ_OUT   BIT(0) /* return X86_EXIT_REQUEST; cleared by who asked for it, not by the CPU */
@@ -250,6 +262,7 @@ struct x86_cpu {
 	u32 irq_hint;	   /* atomic: an interrupt may be deliverable once the guest lets it */
 	bool want_irq_window;
 	bool user_lapic;   /* CR8 writes exit (no in-kernel LAPIC) */
+	u32 policy;	   /* atomic: X86_POLICY_* */
 
 	/* ---- faults in flight (except.c) ---- */
 	struct {
@@ -285,6 +298,7 @@ struct x86_cpu {
 		u64 rip;	/* the instruction that `done` belongs to */
 		u32 pio_count;	/* string input answered in *pio_data: elements left */
 		u32 pio_used;
+		struct { bool answered, error, write; u32 index; u64 value; } msr; /* the owner's answer to X86_EXIT_MSR */
 	} io;
 	u8 *pio_data;	   /* the VMM's page for KVM_EXIT_IO, 4096 bytes */
 
@@ -294,6 +308,7 @@ struct x86_cpu {
 		struct { u64 gpa; u8 size; bool write; u8 data[8]; } mmio;
 		struct { u32 vector; u64 pc, dr6, dr7; } debug;
 		struct { u8 len; u8 bytes[15]; const char *why; } insn;
+		struct { u32 index; bool write; u32 why; u64 value; } msr;
 		u64 gpa;
 	} exit;
 
@@ -348,6 +363,8 @@ enum x86_exit_reason x86_run(struct x86_cpu *c);
  */
 void x86_complete_mmio(struct x86_cpu *c, const u8 *data);
 void x86_complete_io(struct x86_cpu *c);
+/* Before x86_run() after X86_EXIT_MSR: the instruction raises #GP(0) (error), or is done with this value read. owner */
+void x86_complete_msr(struct x86_cpu *c, bool error, u64 value);
 
 /* Sets request bits. Any thread, async-signal-safe; two stores' worth of work and no system call. */
 static inline void x86_request(struct x86_cpu *c, u32 bits)
