@@ -25,7 +25,7 @@ static uint64_t int_alu(void)
 {
 	uint64_t a = 1, b = 2, c = 3, d = 4;
 
-	for (uint64_t i = 0; i < 40000000; i++) {
+	for (uint64_t i = 0; i < 5000000; i++) {
 		a = a * 0x5851f42d4c957f2d + i;
 		b ^= a >> 7;
 		c = (c << 13 | c >> 51) + b;
@@ -46,7 +46,7 @@ static uint64_t sieve(void)
 {
 	uint64_t sum = 0;
 
-	for (int round = 0; round < 16; round++) {
+	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < SIEVE_N; i++)
 			composite[i] = 0;
 		for (int i = 2; i < SIEVE_N; i++) {
@@ -89,7 +89,7 @@ static uint64_t chase(void)
 {
 	struct line *p = lines;
 
-	for (int i = 0; i < 2500000; i++)
+	for (int i = 0; i < 400000; i++)
 		p = p->next;
 	return p - lines;
 }
@@ -102,7 +102,7 @@ static uint64_t fp_scalar(void)
 		uint64_t u;
 	} bits;
 
-	for (int i = 1; i <= 4000000; i++) {
+	for (int i = 1; i <= 500000; i++) {
 		x = 3.7 * x * (1 - x);
 		y = y + x / (1.0 + y * y);
 		z = z * 0.999 + __builtin_sqrt(x + y);
@@ -159,11 +159,11 @@ static uint64_t simd_matmul(void)
 {
 	uint64_t sum = 0;
 
-	for (int round = 0; round < 120; round++) {
+	for (int round = 0; round < 15; round++) {
 		ma[round] += 0.125f;
 		matmul();
 	}
-	for (int round = 0; round < 120; round++)
+	for (int round = 0; round < 15; round++)
 		ma[round] -= 0.125f;
 	for (int i = 0; i < MATRIX * MATRIX; i++)
 		sum = mix(sum, (uint64_t)(int64_t)(mc[i] * 512));
@@ -190,7 +190,7 @@ static uint64_t indirect(void)
 {
 	uint64_t v = 7;
 
-	for (uint32_t i = 0; i < 16000000; i++)
+	for (uint32_t i = 0; i < 2000000; i++)
 		v = ops[(i ^ i >> 3) & 7](v);
 	return v;
 }
@@ -202,10 +202,10 @@ static uint64_t NOINLINE fib(uint64_t n)
 
 static uint64_t calls(void)
 {
-	return fib(34);
+	return fib(30);
 }
 
-#define SORT_N 300000
+#define SORT_N 50000
 static uint32_t *to_sort;
 
 static void prepare_sort(void)
@@ -271,9 +271,9 @@ static uint64_t repmovs(void)
 {
 	uint64_t sum = 0;
 
-	/* Each size moves the same 48 MiB: emulators pay by the byte, CPUs by the instruction. */
+	/* Each size moves the same 8 MiB: emulators pay by the byte, CPUs by the instruction. */
 	for (size_t size = 64; size <= REP_MAX; size *= 4) {
-		for (size_t moved = 0; moved < 48 << 20; moved += size) {
+		for (size_t moved = 0; moved < 8 << 20; moved += size) {
 			void *to = rep_to, *from = rep_from;
 			size_t n = size;
 

@@ -20,30 +20,27 @@ static uint64_t syscalls(void)
 	long parent = getppid();
 	uint64_t same = 0;
 
-	for (int i = 0; i < 250000; i++)
+	for (int i = 0; i < 40000; i++)
 		same += syscall(SYS_getppid) == parent;
 	return same;
 }
 
-#define FAULT_BYTES (8ul << 20)
+#define FAULT_BYTES (12ul << 20)
 
 static uint64_t pagefaults(void)
 {
+	volatile uint8_t *p =
+		mmap(NULL, FAULT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t zeros = 0;
 
-	for (int round = 0; round < 5; round++) {
-		volatile uint8_t *p = mmap(NULL, FAULT_BYTES, PROT_READ | PROT_WRITE,
-					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (p == MAP_FAILED)
-			bench_fail("mmap");
-		madvise((void *)p, FAULT_BYTES, MADV_NOHUGEPAGE);
-		for (size_t i = 0; i < FAULT_BYTES; i += 4096) {
-			zeros += !p[i + 1];
-			p[i] = 1;
-		}
-		munmap((void *)p, FAULT_BYTES);
+	if (p == MAP_FAILED)
+		bench_fail("mmap");
+	madvise((void *)p, FAULT_BYTES, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < FAULT_BYTES; i += 4096) {
+		zeros += !p[i + 1];
+		p[i] = 1;
 	}
+	munmap((void *)p, FAULT_BYTES);
 	return zeros;
 }
 
@@ -51,7 +48,7 @@ static uint64_t forks(void)
 {
 	uint64_t sum = 0;
 
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 30; i++) {
 		pid_t pid = fork();
 		int status;
 
@@ -106,12 +103,12 @@ static uint64_t ping_pong(int rounds, int my_cpu, int its_cpu)
 
 static uint64_t ctxswitch(void)
 {
-	return ping_pong(6000, 0, 0);
+	return ping_pong(1000, 0, 0);
 }
 
 static uint64_t wakeups(void)
 {
-	return ping_pong(2000, 0, 1);
+	return ping_pong(250, 0, 1);
 }
 
 static const char *no_tmpfs(void)
@@ -131,7 +128,7 @@ static uint64_t fileio(void)
 
 	if (fd < 0)
 		bench_fail(BENCH_SHM);
-	for (int round = 0; round < 40; round++) {
+	for (int round = 0; round < 5; round++) {
 		for (int i = 0; i < 16; i++) {
 			for (int k = 0; k < CHUNK; k += 512)
 				chunk[k] = round + i + k / 512;

@@ -28,7 +28,7 @@ static void *compute_thread(void *arg)
 {
 	uint64_t *out = arg, a = *out, b = ~a;
 
-	for (uint64_t i = 0; i < 30000000; i++) {
+	for (uint64_t i = 0; i < 4000000; i++) {
 		a = a * 0x5851f42d4c957f2d + i;
 		b = (b << 9 | b >> 55) ^ a;
 	}
@@ -47,7 +47,7 @@ static uint64_t contended;
 
 static void *add_thread(void *arg)
 {
-	for (int i = 0; i < 3000000; i++) {
+	for (int i = 0; i < 400000; i++) {
 		uint64_t one = 1;
 
 		asm volatile("lock xaddq %0, %1" : "+r"(one), "+m"(contended) : : "memory");
@@ -69,7 +69,7 @@ static uint64_t busy_compute(void)
 	static uint32_t buffer[16384];
 	uint32_t h = 1;
 
-	for (uint32_t i = 0; i < 6000000; i++) {
+	for (uint32_t i = 0; i < 1500000; i++) {
 		h = h * 0x01000193 ^ buffer[(h ^ i) & 16383];
 		buffer[i & 16383] += h;
 	}
@@ -81,7 +81,7 @@ static uint64_t busy_kernel(void)
 	long parent = getppid();
 	uint64_t good = 0;
 
-	for (int round = 0; round < 40; round++) {
+	for (int round = 0; round < 10; round++) {
 		volatile uint8_t *p = mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
