@@ -715,6 +715,19 @@ static void test_rmw(void **state)
 		assert_int_equal(*(u32 *)(f->toy.ram + DATA + 0x5000), 0x88776655);
 	}
 	assert_int_equal(f->toy.stops, 1);
+	/* Over two pages that are neighbours: in place, nobody is stopped; a page with code hears of it. */
+	fixture_map(f, 0x5000, DATA + 0x6000, P | W, 1);
+	fixture_map(f, 0x6000, DATA + 0x7000, P | W, 1);
+	assert_true(RUN(f, p = x86_rmw_begin(c, X86_DS, 0x5ffc, 8, true, &w)));
+	assert_ptr_equal(p, f->toy.ram + DATA + 0x6ffc);
+	x86_rmw_end(c, &w);
+	assert_int_equal(f->toy.stops, 1);
+	*toy_attr(&f->toy, DATA + 0x7000) = MACHINE_ATTR_CODE;
+	x86_tlb_flush_all(c);
+	assert_true(RUN(f, p = x86_rmw_begin(c, X86_DS, 0x5ffc, 8, false, &w)));
+	assert_ptr_not_equal(p, f->toy.ram + DATA + 0x6ffc);
+	assert_true(RUN(f, x86_rmw_end(c, &w)));
+	*toy_attr(&f->toy, DATA + 0x7000) = 0;
 	/* A fault does not leave the world stopped, neither before nor after others ran. */
 	*ram64(f, at) &= ~(u64)W;
 	x86_tlb_flush_page(c, 0x2000);

@@ -454,6 +454,14 @@ void x86_sys_write(struct x86_cpu *c, u64 la, const void *buf, u32 size)
 
 /* ---- read-modify-write ---- */
 
+/* Two pages of plain memory that are neighbours on the host too: one host instruction reaches both, and a LOCK holds over them. */
+static bool neighbours(const struct x86_rmw *w)
+{
+	const struct x86_part *p = w->part;
+
+	return w->nparts == 2 && !p[0].mmio && !p[1].mmio && !p[0].code && !p[1].code && p[0].host + p[0].len == p[1].host;
+}
+
 /*
  * Two pages and LOCK: nobody else may execute between the read and the write. While this CPU waits
  * for the others it may serve a flush of its own, so the parts are looked up again. False: not
@@ -488,6 +496,10 @@ void *x86_rmw_slow(struct x86_cpu *c, struct x86_rmw *w, bool locked)
 	if (w->nparts == 1 && !w->part[0].mmio) {
 		/* In a page with code it is done in place as well, but somebody must hear of it. */
 		w->bounced = w->part[0].code;
+		return w->part[0].host;
+	}
+	if (neighbours(w)) {
+		w->bounced = false;
 		return w->part[0].host;
 	}
 	if (locked && w->nparts == 2 && !w->part[0].mmio && !w->part[1].mmio)
