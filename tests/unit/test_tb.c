@@ -186,7 +186,13 @@ static const struct row integer[] = {
 	{M(ANDN), "GGE", LQ}, {M(BEXTR), "GEG", LQ}, {M(BLSI), "GE", LQ}, {M(BLSR), "GE", LQ}, {M(BLSMSK), "GE", LQ},
 	{M(BZHI), "GEG", LQ}, {M(MULX), "GGE", LQ}, {M(PDEP), "GGE", LQ}, {M(PEXT), "GGE", LQ}, {M(RORX), "GEi", LQ},
 	{M(SARX), "GEG", LQ}, {M(SHLX), "GEG", LQ}, {M(SHRX), "GEG", LQ}, {M(ADCX), "GE", LQ}, {M(ADOX), "GE", LQ},
-	{M(CRC32), "Re", L}, {M(CRC32), "Rl", L},
+	{M(CRC32), "Re", L}, {M(CRC32), "Rl", L}, {M(MOV), "RS", WLQ}, {M(RDFSBASE), "R", LQ}, {M(RDGSBASE), "R", LQ},
+	{M(LFENCE), "", 1}, {M(MFENCE), "", 1},
+};
+
+/* What CPL 0 alone may do. */
+static const struct row privileged[] = {
+	{M(CLI), "", 1}, {M(STI), "", 1}, {M(MOV), "Rc", Q}, {M(SWAPGS), "", 1}, {M(PUSHFQ), "", Q}, {M(STAC), "", 1}, {M(CLAC), "", 1},
 };
 
 /* What may fault by its operands' values. */
@@ -360,6 +366,12 @@ static void operand(struct prog *p, char letter, u32 size, ZydisEncoderOperand *
 		o->mem.scale = 0;
 		o->mem.displacement = AT_COUNTER + 0x800;
 		break;
+	case 'S':
+		o->reg.value = ZYDIS_REGISTER_ES + below(6);
+		break;
+	case 'c':
+		o->reg.value = one_in(2) ? ZYDIS_REGISTER_CR3 : ZYDIS_REGISTER_CR0;
+		break;
 	case 'C':
 		o->reg.value = ZYDIS_REGISTER_CL;
 		break;
@@ -510,6 +522,8 @@ static void insn(struct prog *p)
 		u32 k = below(100);
 
 		if (p->why && k < 1 && encode(p, &dividing[below(ARRAY_SIZE(dividing))]))
+			return;
+		if (p->cpl == 0 && k < 5 && encode(p, &privileged[below(ARRAY_SIZE(privileged))]))
 			return;
 		if (p->simd && k < 50 && encode(p, &vector[below(ARRAY_SIZE(vector) - 1)]))
 			return;
@@ -705,7 +719,8 @@ static void prepare(struct fx *f, const struct prog *p)
 	memcpy(c->gpr, p->gpr, sizeof(p->gpr));
 	c->seg[X86_FS].base = p->seg[0];
 	c->seg[X86_GS].base = p->seg[1];
-	c->cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE;
+	c->msr.kernel_gs_base = p->seg[1]; /* so that SWAPGS may be anywhere */
+	c->cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_FSGSBASE;
 	c->xcr0 = x86_host_xcr0();
 	x86_state_changed(c, true);
 	x86_simd_reset(c);

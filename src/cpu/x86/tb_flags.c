@@ -41,7 +41,7 @@ void x86_tr_flag_effects(const ZydisDecodedInstruction *z, u16 *use, u16 *kill)
 	u32 written, other;
 
 	*use = *kill = 0;
-	if (!f)
+	if (!f || z->mnemonic == ZYDIS_MNEMONIC_CLI || z->mnemonic == ZYDIS_MNEMONIC_STI)
 		return;
 	written = f->modified | f->set_0 | f->set_1 | f->undefined;
 	other = (f->tested | written) & ~(u32)(X86_TR_FLAGS | X86_FLAG_DF);

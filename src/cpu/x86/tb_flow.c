@@ -24,15 +24,27 @@ void x86_tr_poll(struct x86_tr *t, s32 off)
 		c->off = off;
 }
 
-/* Only the displacement is patched, in one store: it must not span two 8-byte words. */
-static void align_site(struct x86_tr *t)
+/*
+ * Only the displacement of a jump is patched, in one store: it must not span two 8-byte words. It follows `opcode` bytes that are
+ * to be emitted next.
+ */
+static void align_site(struct x86_tr *t, u32 opcode)
 {
-	while (((t->out->at + t->a.n + 1) & 7) > 4)
-		asm_byte(&t->a, 0x90);
+	u32 field = (t->out->at + t->a.n + opcode) & 7;
+
+	if (field > 4)
+		asm_bytes(&t->a, "\x66\x66\x90" + (field - 5), 8 - field);
 }
 
-/* to = linear address of off, counted from the start of the page */
-static void load_rip(struct x86_tr *t, u8 to, s32 off)
+/* What a jump does that is not patched yet; place is its displacement. The stub knows the byte before that. */
+static void ask_for_block(struct x86_tr *t, s32 off, u32 place)
+{
+	asm_mov_imm32(&t->a, H_RAX, (u32)off);
+	asm_mov_imm32(&t->a, H_RCX, t->out->at + place - 1);
+	x86_tr_jmp(t, X86_STUB_PAGE);
+}
+
+void x86_tr_load_rip(struct x86_tr *t, u8 to, s32 off)
 {
 	asm_load(&t->a, to, asm_gs(X86_GS(gpr[X86_GPR_CODEPAGE])));
 	if (off)
@@ -43,7 +55,7 @@ static void load_rip(struct x86_tr *t, u8 to, s32 off)
 void x86_tr_leave_at(struct x86_tr *t, s32 off)
 {
 	if (off >= (s32)PAGE_SIZE) {
-		load_rip(t, H_RAX, off);
+		x86_tr_load_rip(t, H_RAX, off);
 		x86_tr_jmp(t, X86_STUB_MISS);
 		return;
 	}
@@ -84,8 +96,14 @@ static void look_up(struct x86_tr *t, bool poll, s32 rsp, s32 undo)
 		asm_lea(a, x86_tr_host(X86_RSP), asm_mem(x86_tr_host(X86_RSP), rsp));
 	asm_alu_imm(a, A_W, 4, asm_reg(H_RAX), -(s32)PAGE_SIZE);
 	asm_store(a, asm_gs(X86_GS(gpr[X86_GPR_CODEPAGE])), H_RAX);
-	asm_store(a, asm_gs(X86_GS(code_la)), H_RAX);
 	asm_op(a, 0xff, 4, asm_gs_at(H_RCX, at + (s32)offsetof(struct x86_jc_entry, host)));
+}
+
+void x86_tr_if_not_canonical(struct x86_tr *t)
+{
+	asm_mov(&t->a, H_RCX, H_RAX);
+	asm_bytes(&t->a, "\x48\xc1\xe1\x10\x48\xc1\xf9\x10", 8); /* shl rcx, 16; sar rcx, 16 */
+	asm_op(&t->a, 0x39 | A_W, H_RAX, asm_reg(H_RCX));
 }
 
 /*
@@ -99,9 +117,7 @@ void x86_tr_cold_miss(struct x86_tr *t, const struct x86_tr_cold *c)
 	u32 bad = 0;
 
 	if (c->insn >= 0) {
-		asm_mov(a, H_RCX, H_RAX);
-		asm_bytes(a, "\x48\xc1\xe1\x10\x48\xc1\xf9\x10", 8); /* shl rcx, 16; sar rcx, 16 */
-		asm_op(a, 0x39 | A_W, H_RAX, asm_reg(H_RCX));
+		x86_tr_if_not_canonical(t);
 		bad = asm_jcc(a, CC_NE);
 	}
 	if (c->rsp)
@@ -122,18 +138,27 @@ void x86_tr_exit(struct x86_tr *t, s32 off, bool poll)
 	u32 place;
 
 	if (off < 0 || off >= (s32)PAGE_SIZE) {
-		load_rip(t, H_RAX, off);
+		x86_tr_load_rip(t, H_RAX, off);
 		look_up(t, poll, 0, 0);
 		return;
 	}
 	if (poll)
 		x86_tr_poll(t, off);
-	align_site(t);
+	align_site(t, 1);
 	place = asm_jmp(&t->a);
 	asm_fix(&t->a, place, t->a.n);
-	asm_mov_imm32(&t->a, H_RAX, (u32)off);
-	asm_mov_imm32(&t->a, H_RCX, t->out->at + place - 1);
-	x86_tr_jmp(t, X86_STUB_PAGE);
+	ask_for_block(t, off, place);
+}
+
+void x86_tr_cold_exit(struct x86_tr *t, const struct x86_tr_cold *c)
+{
+	if (c->site) {
+		ask_for_block(t, c->off, c->site);
+		return;
+	}
+	if (c->save)
+		x86_tr_save_flags(&t->a);
+	x86_tr_exit(t, c->off, c->poll);
 }
 
 /* ---- direct branches ---- */
@@ -173,16 +198,34 @@ static bool backward(const struct x86_tr_insn *ti)
 	return ti->target < ti->next;
 }
 
+/* Out of the block with nothing to be done on the way: the branch itself can be patched. */
+static bool leaves_at_once(struct x86_tr *t, s32 off, bool poll)
+{
+	return off >= 0 && off < (s32)PAGE_SIZE && !poll && (t->s.slot || !x86_tr_live_at(t, off));
+}
+
 bool x86_tr_jcc(struct x86_tr *t, struct x86_tr_insn *ti)
 {
-	u8 cc = ti->d.z.opcode & 15;
+	u8 cc = (ti->d.z.opcode & 15) ^ ti->inverted;
+	s32 off = ti->inverted ? ti->next : ti->target;
+	s16 jump = ti->inverted ? -1 : ti->jump;
+	bool poll = !ti->inverted && backward(ti);
+	struct x86_tr_cold *c;
+	u32 place;
 
 	x86_tr_to_host(t);
 	prepare(t, ti);
-	if (ti->inverted)
-		connect(t, asm_jcc(&t->a, cc ^ 1), -1, ti->next, false);
-	else
-		connect(t, asm_jcc(&t->a, cc), ti->jump, ti->target, backward(ti));
+	if (jump >= 0 || !leaves_at_once(t, off, poll)) {
+		connect(t, asm_jcc(&t->a, cc), jump, off, poll);
+		return true;
+	}
+	align_site(t, 2);
+	place = asm_jcc(&t->a, cc);
+	c = x86_tr_cold(t, X86_COLD_EXIT, place);
+	if (c) {
+		c->off = off;
+		c->site = place;
+	}
 	return true;
 }
 
@@ -271,7 +314,7 @@ static void push_return(struct x86_tr *t, const struct x86_tr_insn *ti)
 	u8 rsp = x86_tr_host(X86_RSP);
 
 	asm_lea(&t->a, H_RAX, X86_TR_AT);
-	load_rip(t, H_RCX, ti->next);
+	x86_tr_load_rip(t, H_RCX, ti->next);
 	x86_tr_map(t);
 	asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
 	asm_lea(&t->a, rsp, asm_mem(rsp, -8));
@@ -287,7 +330,7 @@ bool x86_tr_call_insn(struct x86_tr *t, struct x86_tr_insn *ti)
 		x86_tr_check_at(t, X86_RSP, -8, 8, true);
 		push_return(t, ti);
 		if (ti->jump < 0 && (ti->target < 0 || ti->target >= (s32)PAGE_SIZE)) {
-			load_rip(t, H_RAX, ti->target);
+			x86_tr_load_rip(t, H_RAX, ti->target);
 			look_up(t, backward(ti), 0, 8);
 		} else {
 			go(t, ti);

@@ -59,7 +59,12 @@ static bool nop(struct x86_tr *t, struct x86_tr_insn *ti)
 	return true;
 }
 
-/* ---- LEA ---- */
+/* ---- MOV, LEA ---- */
+
+static bool mov(struct x86_tr *t, struct x86_tr_insn *ti)
+{
+	return x86_tr_generic(t, ti) || x86_tr_mov_system(t, ti);
+}
 
 static bool lea(struct x86_tr *t, struct x86_tr_insn *ti)
 {
@@ -277,7 +282,7 @@ static bool carry(struct x86_tr *t, struct x86_tr_insn *ti)
 		X(p##NS, f), X(p##P, f), X(p##NP, f), X(p##L, f), X(p##NL, f), X(p##LE, f), X(p##NLE, f)
 
 static x86_tr_fn *const rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
-	ROW(MOV, x86_tr_generic), ROW(MOVZX, x86_tr_generic), ROW(MOVSX, x86_tr_generic), ROW(MOVSXD, x86_tr_generic),
+	ROW(MOV, mov), ROW(MOVZX, x86_tr_generic), ROW(MOVSX, x86_tr_generic), ROW(MOVSXD, x86_tr_generic),
 	ROW(MOVBE, x86_tr_generic), ROW(MOVNTI, x86_tr_generic), ROW(XCHG, x86_tr_generic), ROW(BSWAP, x86_tr_generic),
 	ROW(LEA, lea),
 	ROW(ADD, x86_tr_generic), ROW(OR, x86_tr_generic), ROW(ADC, x86_tr_generic), ROW(SBB, x86_tr_generic),
@@ -299,6 +304,10 @@ static x86_tr_fn *const rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	ROW(PREFETCHT0, nop), ROW(PREFETCHT1, nop), ROW(PREFETCHT2, nop), ROW(PREFETCHW, nop), ROW(PREFETCHWT1, nop),
 	ROWS_CC(ROW, J, x86_tr_jcc),
 	ROW(JRCXZ, x86_tr_jcxz), ROW(JECXZ, x86_tr_jcxz), ROW(LOOP, x86_tr_loop),
+	ROW(CLI, x86_tr_cli), ROW(STI, x86_tr_sti), ROW(PUSHFQ, x86_tr_pushf), ROW(SWAPGS, x86_tr_swapgs),
+	ROW(RDFSBASE, x86_tr_segment_base), ROW(RDGSBASE, x86_tr_segment_base), ROW(WRFSBASE, x86_tr_segment_base),
+	ROW(WRGSBASE, x86_tr_segment_base), ROW(RDTSC, x86_tr_rdtsc), ROW(RDTSCP, x86_tr_rdtsc), ROW(RDPKRU, x86_tr_rdpkru),
+	ROW(LFENCE, x86_tr_as_it_is), ROW(MFENCE, x86_tr_as_it_is), ROW(SFENCE, x86_tr_as_it_is),
 	ROW(JMP, x86_tr_jmp_insn), ROW(CALL, x86_tr_call_insn), ROW(RET, x86_tr_ret),
 };
 
@@ -337,26 +346,12 @@ bool x86_tr_harmless(const struct x86_tr_insn *ti)
 		return true;
 	switch (ti->d.z.mnemonic) {
 	case ZYDIS_MNEMONIC_CPUID:
-	case ZYDIS_MNEMONIC_RDTSC:
-	case ZYDIS_MNEMONIC_RDTSCP:
 	case ZYDIS_MNEMONIC_RDMSR:
 	case ZYDIS_MNEMONIC_PAUSE:
-	case ZYDIS_MNEMONIC_LFENCE:
-	case ZYDIS_MNEMONIC_MFENCE:
-	case ZYDIS_MNEMONIC_SFENCE:
 	case ZYDIS_MNEMONIC_CLFLUSH:
 	case ZYDIS_MNEMONIC_CLFLUSHOPT:
 	case ZYDIS_MNEMONIC_CLWB:
-	case ZYDIS_MNEMONIC_RDFSBASE:
-	case ZYDIS_MNEMONIC_RDGSBASE:
-	case ZYDIS_MNEMONIC_WRFSBASE:
-	case ZYDIS_MNEMONIC_WRGSBASE:
-	case ZYDIS_MNEMONIC_SWAPGS:
-	case ZYDIS_MNEMONIC_RDPKRU:
 	case ZYDIS_MNEMONIC_XGETBV:
-	case ZYDIS_MNEMONIC_PUSHFQ:
-	case ZYDIS_MNEMONIC_CLI:
-	case ZYDIS_MNEMONIC_STI:
 	case ZYDIS_MNEMONIC_CLD:
 	case ZYDIS_MNEMONIC_STD:
 	case ZYDIS_MNEMONIC_XLAT:

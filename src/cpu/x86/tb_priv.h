@@ -48,11 +48,12 @@ struct x86_tr_cold {
 	bool reload; /* SLOW, SIMD: the code gone back to wants flags in HOST */
 	bool save;   /* EXIT: flags are in HOST only and somebody may read them */
 	bool poll;   /* EXIT: goes backwards */
+	u32 site;    /* EXIT: displacement of the branch, which may be patched itself; 0: it may not */
 	s16 insn;    /* trace index; -1: none */
 	s32 off;     /* EXIT, POLL: where to go on */
 	s32 rsp;     /* MISS: to add to RSP before going on; if the target is bad, `undo` instead */
 	s32 undo;
-	u32 fix[4]; /* jumps to here */
+	u32 fix[5]; /* jumps to here */
 	u32 back;
 };
 
@@ -166,9 +167,19 @@ x86_tr_fn x86_tr_jcc, x86_tr_jcxz, x86_tr_loop, x86_tr_jmp_insn, x86_tr_call_ins
 void x86_tr_exit(struct x86_tr *t, s32 off, bool poll);
 /* The same, never chained: the state may be another than the block's. */
 void x86_tr_leave_at(struct x86_tr *t, s32 off);
+void x86_tr_cold_exit(struct x86_tr *t, const struct x86_tr_cold *c);
 void x86_tr_cold_miss(struct x86_tr *t, const struct x86_tr_cold *c);
 /* if (cpu->req) goto POLL at off */
 void x86_tr_poll(struct x86_tr *t, s32 off);
+
+/* to = linear address of off, counted from the start of the page. Leaves flags alone. */
+void x86_tr_load_rip(struct x86_tr *t, u8 to, s32 off);
+/* NE if RAX is not canonical with 48 bits. Clobbers RCX. */
+void x86_tr_if_not_canonical(struct x86_tr *t);
+
+/* ---- tb_sys.c ---- */
+x86_tr_fn x86_tr_cli, x86_tr_sti, x86_tr_pushf, x86_tr_swapgs, x86_tr_segment_base, x86_tr_mov_system, x86_tr_rdtsc,
+	x86_tr_rdpkru, x86_tr_as_it_is;
 
 /* ---- tb_insn.c ---- */
 /* One instruction. false: nothing usable was emitted. */

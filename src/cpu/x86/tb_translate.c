@@ -343,9 +343,7 @@ static void cold(struct x86_tr *t, const struct x86_tr_cold *c)
 		}
 		return;
 	case X86_COLD_EXIT:
-		if (c->save)
-			x86_tr_save_flags(&t->a);
-		x86_tr_exit(t, c->off, c->poll);
+		x86_tr_cold_exit(t, c);
 		return;
 	case X86_COLD_POLL:
 		asm_mov_imm32(&t->a, H_RAX, (u32)c->off);
