@@ -14,6 +14,7 @@ ALLOWED = {
     "__tls_get_addr": "general registers only",
     "av_futex_wait": "behind x86_door() in x86_serve_requests()",
     "av_futex_wake": "behind x86_door() in x86_serve_requests()",
+    "av_now_ns": "behind x86_door() in op_pause()",
     "av_log_write": "behind x86_door()",
     "av_log_limit": "data",
     "av_epoch_reclaim": "behind x86_door()",
@@ -22,8 +23,8 @@ ALLOWED = {
     "munmap": "destruction: no guest state is live",
     "calloc": "creation: no guest state is live",
     "free": "destruction: no guest state is live",
-    "etext": "linker",
-    "__ehdr_start": "linker",
+    "__start_x86_engine": "linker",
+    "__stop_x86_engine": "linker",
     "__errno_location": "creation: no guest state is live",
 }
 SIMD = re.compile(r"%(xmm|ymm|zmm|mm|st\b|k)[0-7(]?")

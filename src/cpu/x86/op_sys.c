@@ -7,6 +7,7 @@
  * cr.c's and msr.c's. Source: SDM vol. 2, the instructions' own pages.
  */
 #include "cpu/x86/debug.h"
+#include "base/futex.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/msr.h"
 #include "cpu/x86/op_sys.h"
@@ -308,9 +309,21 @@ OP(op_sfence)
 	return x86_next(i);
 }
 
+/*
+ * A guest that spins waits for another CPU, which may be waiting for this one's host CPU: after so many pauses it is
+ * worth letting go for a moment. A futex and not sched_yield(2), as VMMs' seccomp filters allow the former.
+ */
+#define PAUSES_BEFORE_REST 2048u
+#define REST_NS		   20000
+
 OP(op_pause)
 {
-	__asm__ volatile("pause");
+	if (likely(++c->pauses % PAUSES_BEFORE_REST)) {
+		__asm__ volatile("pause");
+		return x86_next(i);
+	}
+	x86_door(c);
+	av_futex_wait(&c->req, 0, av_now_ns() + REST_NS);
 	return x86_next(i);
 }
 

@@ -129,7 +129,7 @@ enum x86_exit_reason {
 	X86_EXIT_IRQ_WINDOW, /* want_irq_window and the guest takes interrupts now */
 	X86_EXIT_SHUTDOWN, /* triple fault */
 	X86_EXIT_DEBUG,	  /* guest debugging: exit.debug */
-	X86_EXIT_EFAULT,  /* guest memory without host backing: exit.gpa */
+	X86_EXIT_EFAULT,  /* guest memory without host backing: exit.gpa, ~0 if it is not known */
 	X86_EXIT_INTERNAL_ERROR, /* we cannot execute this: exit.insn */
 	X86_EXIT_TPR,	  /* the guest lowered CR8 and the VMM keeps the LAPIC (KVM_EXIT_SET_TPR) */
 	X86_EXIT_MSR,	  /* the owner asked to be told of such an MSR access: exit.msr, answered by x86_complete_msr() */
@@ -232,6 +232,11 @@ struct x86_cpu {
 	u8 simd_native;	/* simd_enabled while simd_live, else 0 */
 	bool nmi_masked; /* until IRET */
 	bool smm_inside_nmi; /* SMM was entered with NMIs masked: RSM leaves them so */
+	/* What a fault of the host in the middle has to take back (signal.c). */
+	struct {
+		bool smm_trial, smm; /* cpu->smm is another one only for an access to memory; this is the one to go back to */
+		bool world_stopped;  /* by a locked access over two pages */
+	} undo;
 
 	/* ---- MSRs that are plain storage; rows in msr.c say who may read and write them ---- */
 	struct {
@@ -332,6 +337,7 @@ struct x86_cpu {
 	u32 flush_ack;	   /* atomic: counts acknowledged FLUSH/PURGE/PAUSE requests; futex word */
 	u32 *pause_word;   /* futex word of the VM for X86_REQ_PAUSE */
 	u32 in_guest;	   /* atomic: 1 while x86_run() may hold translations; requests to a CPU outside are served on entry */
+	u32 pauses;	   /* PAUSEs executed, for op_pause */
 	u32 index;	   /* vCPU id, for logs and CPUID's APIC id fields is not used */
 
 	/* ---- tier 1 (tb.h) ---- */
@@ -354,6 +360,12 @@ void x86_destroy(struct x86_cpu *c);
 void x86_reset(struct x86_cpu *c, bool init);
 /* Start at vector*0x1000 after SIPI. owner */
 void x86_sipi(struct x86_cpu *c, u8 vector);
+
+/*
+ * Calls fn(c, arg), which may access guest memory. false: memory was not there for the host, and fn has ended where it met that. owner,
+ * outside x86_run(), in the CPU's epoch.
+ */
+bool x86_try(struct x86_cpu *c, void (*fn)(struct x86_cpu *c, void *arg), void *arg);
 
 /* Runs the guest on the calling thread until something named in enum x86_exit_reason happens. owner */
 enum x86_exit_reason x86_run(struct x86_cpu *c);
@@ -391,12 +403,12 @@ u64 x86_rip(const struct x86_cpu *c);
 u64 x86_rflags(const struct x86_cpu *c);
 void x86_set_rflags(struct x86_cpu *c, u64 v);
 
-/* Brings derived state (cpl, code_size, flat, TLB set, PDPTEs if pdptrs) in line after the owner changed registers directly. Drops all translations. owner */
+/* Brings derived state (cpl, code_size, flat, TLB set, PDPTEs if pdptrs) in line after the owner changed registers directly. Drops all translations. owner; with reload_pdptrs reads guest memory: x86_try() */
 void x86_state_changed(struct x86_cpu *c, bool reload_pdptrs);
 /* Is this combination of sregs possible? (KVM_SET_SREGS checks: CR0/CR4/EFER consistency, reserved bits.) */
 bool x86_sregs_valid(const struct x86_cpu *c, u64 cr0, u64 cr3, u64 cr4, u64 efer, u32 cs_attr);
 
-/* Translates as the guest at CPL 0 would (KVM_TRANSLATE). Returns false when not mapped. owner */
+/* Translates as the guest at CPL 0 would (KVM_TRANSLATE). Returns false when not mapped. owner; reads guest memory: x86_try() */
 bool x86_translate(struct x86_cpu *c, u64 la, u64 *gpa, bool *writable, bool *user);
 
 /* CPUID as the guest sees it now (OSXSAVE, OSPKE, XSAVE sizes follow the state). owner */
