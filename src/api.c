@@ -7,6 +7,7 @@
 #include "anyvisor.h"
 #include "devices.h"
 #include "kvm/kvm.h"
+#include "uapi/cancel.h"
 #include "uapi/ioctl.h"
 #include "uapi/object.h"
 #include "uapi/sys.h"
@@ -31,13 +32,17 @@ AV_EXPORT int anyvisor_open(const char *path, int oflags)
 
 AV_EXPORT int anyvisor_ioctl(int fd, unsigned long cmd, void *arg)
 {
-	struct uapi_object *obj = uapi_get(fd);
-	long ret;
+	struct uapi_cancel cancel;
+	struct uapi_object *obj;
+	long ret = -EBADF;
 
-	if (!obj)
-		return result(-EBADF);
-	ret = uapi_ioctl(obj, cmd, (u64)arg);
-	uapi_put(obj);
+	uapi_cancel_hold(&cancel);
+	obj = uapi_get(fd);
+	if (obj) {
+		ret = uapi_ioctl(obj, cmd, (u64)arg);
+		uapi_put(obj);
+	}
+	uapi_cancel_release(&cancel);
 	return result(ret);
 }
 

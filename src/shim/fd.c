@@ -3,6 +3,7 @@
  * File descriptors: ioctl and mmap of our objects, and every way a number comes to be or goes away.
  */
 #include "shim_priv.h"
+#include "uapi/cancel.h"
 #include "uapi/ioctl.h"
 
 #include <sys/ioctl.h>
@@ -10,7 +11,8 @@
 
 AV_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 {
-	struct uapi_object *obj = uapi_get(fd);
+	struct uapi_cancel cancel;
+	struct uapi_object *obj;
 	va_list ap;
 	void *arg;
 	long ret;
@@ -18,13 +20,17 @@ AV_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
+	uapi_cancel_hold(&cancel);
+	obj = uapi_get(fd);
 	if (!obj) {
+		uapi_cancel_release(&cancel);
 		if (shim_next.ioctl)
 			return shim_next.ioctl(fd, cmd, arg);
 		return (int)shim_ret(sys(SYS_ioctl, fd, cmd, arg));
 	}
 	ret = uapi_ioctl(obj, cmd, (u64)arg);
 	uapi_put(obj);
+	uapi_cancel_release(&cancel);
 	return (int)shim_ret(ret);
 }
 

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -41,6 +42,7 @@
 	X(dup3, int, (int, int, int))                                                              \
 	X(fcntl, int, (int, int, ...))                                                             \
 	X(ioctl, int, (int, unsigned long, ...))                                                   \
+	X(pthread_cancel, int, (pthread_t))                                                        \
 	X(mmap, void *, (void *, size_t, int, int, int, off_t))                                    \
 	X(recvmsg, ssize_t, (int, struct msghdr *, int))                                           \
 	X(recvmmsg, int, (int, struct mmsghdr *, unsigned int, int, struct timespec *))            \

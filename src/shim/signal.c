@@ -6,6 +6,7 @@
  * siginterrupt(3).
  */
 #include "shim_priv.h"
+#include "uapi/cancel.h"
 #include "uapi/signals.h"
 
 #include <signal.h>
@@ -144,6 +145,13 @@ AV_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 AV_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
 	return -uapi_sigmask(how, set, old);
+}
+
+/* Without a `next` there is nothing to cancel with: libpthread is not there yet, nor are threads. */
+AV_EXPORT int pthread_cancel(pthread_t thread)
+{
+	return shim_next.pthread_cancel ? uapi_thread_cancel(thread, shim_next.pthread_cancel) :
+					  ESRCH;
 }
 
 /* The BSD masks: an int with a bit for each of the first 32 signals. */

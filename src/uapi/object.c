@@ -23,6 +23,7 @@
  * fork, which holds for clone(2) too.
  */
 #include "uapi/object.h"
+#include "uapi/cancel.h"
 #include "uapi/ioctl.h"
 #include "uapi/sys.h"
 
@@ -107,6 +108,7 @@ void uapi_after_fork_child(void)
 	/* Only the forking thread lives on; it did not hold the lock, or holds it as fork_prepare()
 	 * took it. */
 	pthread_mutex_init(&lock, NULL);
+	uapi_cancel_after_fork_child();
 	WRITE_ONCE(last_process, next);
 	WRITE_ONCE(owner_pid, (int)sys(SYS_getpid, 0));
 }

@@ -22,6 +22,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "uapi/cancel.h"
+
 #define NR_SIGS 65
 #define SIGBIT	UAPI_SIGBIT
 /* Used by the C library for itself, never seen by its sigaction(). */
@@ -422,10 +424,12 @@ void uapi_thread_enter(void (*after)(void *arg), void *arg)
 	guest_arg = arg;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	guest_after = after;
+	uapi_cancel_watch(after, arg);
 }
 
 void uapi_thread_leave(void)
 {
+	uapi_cancel_unwatch();
 	guest_after = NULL;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }

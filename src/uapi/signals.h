@@ -29,7 +29,10 @@ typedef bool uapi_fault_fn(int sig, siginfo_t *si, void *ucontext);
 /* Installs the trampolines and the hook (a second call with the same hook does nothing). 0 or -errno. */
 int uapi_signals_init(uapi_fault_fn *hook);
 
-/* This thread enters/leaves a guest: after(arg) runs on it after each client handler in between. Async-signal-safe. */
+/*
+ * This thread enters/leaves a guest: after(arg) runs on it after each client handler in between, and on any thread that cancels this one
+ * (uapi/cancel.h).
+ */
 void uapi_thread_enter(void (*after)(void *arg), void *arg);
 void uapi_thread_leave(void);
 

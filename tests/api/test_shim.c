@@ -551,6 +551,108 @@ static void test_faults(void **state)
 	close(dev);
 }
 
+/* ---- threads that are cancelled inside KVM_RUN ---- */
+
+static int run_fd, cancel_type;
+
+static void *run_guest(void *arg)
+{
+	pthread_setcanceltype(cancel_type, NULL);
+	ioctl(run_fd, KVM_RUN, 0);
+	pthread_testcancel();
+	return NULL;
+}
+
+/* A guest that counts at 0x500, or halts for ever. */
+static void cancelled(bool halts, int type)
+{
+	static const unsigned char counts[] = {0xff, 0x06, 0x00, 0x05, 0xeb, 0xfa},
+				   waits[] = {0xff, 0x06, 0x00, 0x05, 0xf4};
+	unsigned char *ram = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile unsigned short *counter = (volatile unsigned short *)(ram + 0x500);
+	struct kvm_userspace_memory_region r = {
+		.memory_size = 4096,
+		.userspace_addr = (unsigned long)ram,
+	};
+	int dev = open("/dev/kvm", O_RDWR), vm = ioctl(dev, KVM_CREATE_VM, 0);
+	unsigned short seen;
+	struct kvm_sregs s;
+	struct kvm_regs regs = {.rflags = 2};
+	pthread_t t;
+	void *ret;
+
+	memcpy(ram, halts ? waits : counts, halts ? sizeof(waits) : sizeof(counts));
+	assert_int_equal(ioctl(vm, KVM_CREATE_IRQCHIP, 0), 0);
+	assert_int_equal(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
+	run_fd = ioctl(vm, KVM_CREATE_VCPU, 0);
+	assert_int_equal(ioctl(run_fd, KVM_GET_SREGS, &s), 0);
+	s.cs.base = s.cs.selector = 0;
+	assert_int_equal(ioctl(run_fd, KVM_SET_SREGS, &s), 0);
+	assert_int_equal(ioctl(run_fd, KVM_SET_REGS, &regs), 0);
+
+	cancel_type = type;
+	assert_int_equal(pthread_create(&t, NULL, run_guest, NULL), 0);
+	while (!*counter)
+		usleep(1000);
+	if (halts)
+		usleep(5000); /* it has most likely fallen asleep by then */
+	assert_int_equal(pthread_cancel(t), 0);
+	if (type == PTHREAD_CANCEL_DEFERRED) {
+		/* An ioctl is no cancellation point: only a signal ends it. */
+		usleep(5000);
+		seen = *counter;
+		while (*counter == seen)
+			usleep(1000);
+		signal(SIGUSR1, note);
+		pthread_kill(t, SIGUSR1);
+	}
+	assert_int_equal(pthread_join(t, &ret), 0);
+	assert_ptr_equal(ret, PTHREAD_CANCELED);
+	/* Nothing is held any more: the vCPU is there for others, and memory can go. */
+	assert_int_equal(ioctl(run_fd, KVM_GET_REGS, &regs), 0);
+	r.memory_size = 0;
+	assert_int_equal(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
+	munmap(ram, 4096);
+	close(run_fd);
+	close(vm);
+	close(dev);
+}
+
+static void test_cancel(void **state)
+{
+	for (int i = 0; i < 20; i++)
+		cancelled(false, PTHREAD_CANCEL_ASYNCHRONOUS);
+	cancelled(true, PTHREAD_CANCEL_ASYNCHRONOUS);
+	cancelled(false, PTHREAD_CANCEL_DEFERRED);
+}
+
+static void *cancel_at_once(void *arg)
+{
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	while (ioctl(run_fd, KVM_CHECK_EXTENSION, KVM_CAP_HLT) > 0)
+		;
+	return NULL;
+}
+
+/* At whatever point of a call it comes, nothing stays locked. */
+static void test_cancel_anywhere(void **state)
+{
+	pthread_t t;
+	void *ret;
+
+	run_fd = open("/dev/kvm", O_RDWR);
+	for (int i = 0; i < 300; i++) {
+		assert_int_equal(pthread_create(&t, NULL, cancel_at_once, NULL), 0);
+		usleep(i);
+		assert_int_equal(pthread_cancel(t), 0);
+		assert_int_equal(pthread_join(t, &ret), 0);
+		assert_ptr_equal(ret, PTHREAD_CANCELED);
+		assert_true(ioctl(run_fd, KVM_CHECK_EXTENSION, KVM_CAP_HLT) > 0);
+	}
+	close(run_fd);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -562,6 +664,7 @@ int main(void)
 		cmocka_unit_test(test_access),	      cmocka_unit_test(test_fork),
 		cmocka_unit_test(test_spawn),	      cmocka_unit_test(test_dispositions),
 		cmocka_unit_test(test_masks),	      cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_cancel),	      cmocka_unit_test(test_cancel_anywhere),
 	};
 
 	if (!dlsym(RTLD_DEFAULT, "anyvisor_version")) {
