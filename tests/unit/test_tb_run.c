@@ -85,8 +85,10 @@ static void jump_rax(struct x86_tb_out *o, u8 set, u32 off)
 	poll(o, off);
 	BYTES(o, "\x4c\x89\xc8");		  /* mov %r9, %rax */
 	BYTES(o, "\x48\x89\xc1\x48\xc1\xe9\x0c"); /* mov %rax, %rcx; shr $12, %rcx */
-	BYTES(o, "\x31\xc1\x81\xe1\xff\x0f\x00\x00\xc1\xe1\x04"); /* xor %eax, %ecx; and; shl $4 */
-	BYTES(o, "\x65\x48\x39\x81");				  /* cmp %rax, gs:jc(%rcx) */
+	BYTES(o, "\x31\xc1\x81\xe1");		  /* xor %eax, %ecx; and */
+	word(o, X86_JC_SIZE - 1);
+	BYTES(o, "\xc1\xe1\x04");     /* shl $4, %ecx */
+	BYTES(o, "\x65\x48\x39\x81"); /* cmp %rax, gs:jc(%rcx) */
 	word(o, jc);
 	BYTES(o, "\x75"); /* jne miss */
 	fix = o->size;

@@ -172,19 +172,29 @@ const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la)
  * An instruction over two pages. Both are fetched each time, so the second page's faults, remaps and rewrites need no
  * tracking of their own.
  */
+/* The host page of code at la, without a walk where it was found lately. NULL: no memory. */
+static const u8 *code_bytes(struct x86_cpu *c, u64 la)
+{
+	const struct x86_etlb_entry *e = x86_etlb_entry(c, la);
+	u8 *attr;
+
+	return likely(e) ? e->page->frame->host : x86_fetch_page(c, la, &attr);
+}
+
 const struct x86_insn *x86_op_cross(struct x86_cpu *c, const struct x86_insn *i)
 {
 	u64 la = c->code_la + i->off;
 	u32 first = (u32)(PAGE_SIZE - i->off), n = 15;
 	struct x86_cross *x = &c->cross[(la ^ la >> 12) % X86_CROSS_SIZE];
-	u8 bytes[15], *attr, *host;
+	const u8 *host;
+	u8 bytes[15];
 	bool same;
 
-	host = x86_fetch_page(c, la, &attr);
+	host = code_bytes(c, la);
 	if (!host)
 		return x86_op_unsupported(c, i);
 	x86_copy(bytes, host + i->off, first);
-	host = x86_fetch_page(c, i->bits == 8 ? la + first : (u32)(la + first), &attr);
+	host = code_bytes(c, i->bits == 8 ? la + first : (u32)(la + first));
 	if (!host)
 		return x86_op_unsupported(c, i);
 	x86_copy(bytes + first, host, n - first);

@@ -224,6 +224,8 @@ void x86_mmu_select(struct x86_cpu *c)
 	mmu->looked_at = mmu->aligned || mmu->watched;
 	c->rtlb = mmu->looked_at ? mmu->none : mmu->table[mmu->set * 2];
 	c->wtlb = mmu->looked_at ? mmu->none : mmu->table[mmu->set * 2 + 1];
+	c->jc = (struct x86_jc_entry *)((u8 *)c +
+					X86_GS_JC(mmu->looked_at ? X86_NR_SETS : mmu->set));
 }
 
 void x86_mmu_create(struct x86_cpu *c)

@@ -49,7 +49,8 @@ struct x86_jc_entry {
 	u64 rip; /* ~0: empty (never canonical) */
 	u64 host;
 };
-#define X86_JC_SIZE 4096u
+#define X86_JC_SIZE 16384u
+/* One more than there are sets: an empty one, for when no block may be entered (cpu->jc). */
 #define X86_GS_JC(set) (X86_GS_MMU + (s32)ALIGN_UP(sizeof(struct x86_mmu), PAGE_SIZE) + (s32)((set) * sizeof(struct x86_jc_entry) * X86_JC_SIZE))
 
 /*

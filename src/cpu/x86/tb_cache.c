@@ -50,7 +50,7 @@ void x86_tb_cpu_init(struct x86_cpu *c)
 	c->tb_enter =
 		(const struct x86_insn *(*)(struct x86_cpu *, const void *))(tb->x + tb->enter);
 	/* Zeroed entries match nothing but at the index of address 0. */
-	for (u32 s = 0; s < X86_NR_SETS; s++)
+	for (u32 s = 0; s <= X86_NR_SETS; s++)
 		((struct x86_jc_entry *)((u8 *)c + X86_GS_JC(s)))->rip = ~0ull;
 }
 

@@ -7,6 +7,7 @@
  * tb_cache.c's, behind the door.
  */
 #include "cpu/x86/tb_runtime.h"
+#include "cpu/x86/debug.h"
 #include "cpu/x86/simd.h"
 
 /* ---- the jump caches ---- */
@@ -27,25 +28,25 @@ static u32 jc_index(u64 rip)
 static void jc_fill(struct x86_cpu *c, u64 rip, const void *host, bool global)
 {
 	u32 index = jc_index(rip), set = c->mmu->set;
-	struct x86_fill_log *log = &c->tb->log[global][set];
+	struct x86_jc_log *log = &c->tb->log[global][set];
 	struct x86_jc_entry *e = &jump_cache(c, set)[index];
 
 	e->rip = rip;
 	e->host = (u64)host;
 	c->tb->pages[PAGE_BIT(rip) / 64] |= BIT64(PAGE_BIT(rip) % 64);
 	c->tb->regions[REGION_BIT(rip) / 64] |= BIT64(REGION_BIT(rip) % 64);
-	if (likely(log->count < X86_LOG_SIZE))
+	if (likely(log->count < X86_JC_LOG))
 		log->index[log->count++] = (u16)index;
 	else
-		log->count = X86_LOG_SIZE + 1;
+		log->count = X86_JC_LOG + 1;
 }
 
 static void jc_log_flush(struct x86_cpu *c, u32 set, bool global)
 {
-	struct x86_fill_log *log = &c->tb->log[global][set];
+	struct x86_jc_log *log = &c->tb->log[global][set];
 	struct x86_jc_entry *jc = jump_cache(c, set);
 
-	if (log->count > X86_LOG_SIZE) {
+	if (log->count > X86_JC_LOG) {
 		for (u32 k = 0; k < X86_JC_SIZE; k++)
 			jc[k].rip = ~0ull;
 		c->tb->log[0][set].count = c->tb->log[1][set].count = 0;
@@ -85,9 +86,9 @@ static void jc_flush_near(struct x86_cpu *c, u64 la, u32 shift)
 		struct x86_jc_entry *jc = jump_cache(c, s);
 
 		for (u32 g = 0; g < 2; g++) {
-			const struct x86_fill_log *log = &c->tb->log[g][s];
+			const struct x86_jc_log *log = &c->tb->log[g][s];
 
-			if (log->count > X86_LOG_SIZE) {
+			if (log->count > X86_JC_LOG) {
 				x86_jc_flush(c);
 				return;
 			}
@@ -177,10 +178,7 @@ static struct x86_tb_next leave_at(struct x86_cpu *c, u64 rip)
 	return leave(NULL);
 }
 
-/*
- * The block at i for the current set, or NULL. A count that is full means that the interpreter
- * would translate now, which is better done without the detour.
- */
+/* The block at i for the current set, or NULL. */
 static const void *block_at(struct x86_cpu *c, const struct x86_insn *i)
 {
 	u32 set = c->mmu->set;
@@ -194,6 +192,39 @@ static const void *block_at(struct x86_cpu *c, const struct x86_insn *i)
 			return c->tb_code + block;
 	}
 	return NULL;
+}
+
+static struct x86_tb_next enter_at(const void *host)
+{
+	return (struct x86_tb_next){.host = host};
+}
+
+/* host is what was found at rip. */
+static struct x86_tb_next remember(struct x86_cpu *c, u64 rip, const void *host)
+{
+	const struct x86_etlb_entry *e = x86_etlb_entry(c, rip);
+
+	if (likely(e))
+		jc_fill(c, rip, host, e->global);
+	return enter_at(host);
+}
+
+struct x86_tb_next x86_tb_resume(struct x86_cpu *c, const struct x86_insn *i)
+{
+	const void *host;
+
+	if (!i) {
+		/* Far transfers and changes of mode: the run loop looks at more than requests then.
+		 */
+		if (READ_ONCE(c->req) || x86_careful(c))
+			return leave(NULL);
+		i = x86_goto(c, c->rip);
+	}
+	host = block_at(c, i);
+	if (!host)
+		return leave(i);
+	c->stats[X86_STAT_TB_RESUMED]++;
+	return enter_at(host);
 }
 
 struct x86_tb_next x86_tb_page(struct x86_cpu *c, u32 off, u32 site)
@@ -210,16 +241,15 @@ struct x86_tb_next x86_tb_page(struct x86_cpu *c, u32 off, u32 site)
 	host = block_at(c, i);
 	if (!host)
 		return leave(i);
-	if (site) {
-		x86_door(c);
-		x86_tb_chain(c, site, turns, i);
-	}
-	return (struct x86_tb_next){.host = host};
+	if (!site)
+		return remember(c, rip, host);
+	x86_door(c);
+	x86_tb_chain(c, site, turns, i);
+	return enter_at(host);
 }
 
 struct x86_tb_next x86_tb_miss(struct x86_cpu *c, u64 rip)
 {
-	const struct x86_etlb_entry *e;
 	const struct x86_insn *i;
 	const void *host;
 
@@ -230,10 +260,7 @@ struct x86_tb_next x86_tb_miss(struct x86_cpu *c, u64 rip)
 	host = block_at(c, i);
 	if (!host)
 		return leave(i);
-	e = x86_etlb_entry(c, rip);
-	if (likely(e))
-		jc_fill(c, rip, host, e->global);
-	return (struct x86_tb_next){.host = host};
+	return remember(c, rip, host);
 }
 
 /* ---- GS ---- */

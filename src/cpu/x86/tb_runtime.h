@@ -23,15 +23,22 @@
 #define X86_COLD_SIZE	  256u
 #define X86_COLD_VISITS	  4 /* of a place without a head until it gets one */
 
+/* What was filled into a jump cache since it was last emptied. More than fits: count is X86_JC_LOG
+ * + 1. */
+#define X86_JC_LOG 4096u
+struct x86_jc_log {
+	u32 count;
+	u16 index[X86_JC_LOG];
+};
+
 /* Per CPU, behind its jump caches. */
 struct x86_tb_cpu {
-	struct x86_fill_log log[2]
-			       [X86_NR_SETS]; /* [global]: what was filled into the jump caches */
+	struct x86_jc_log log[2][X86_NR_SETS]; /* [global] */
 	/* Which pages and which 4 MiB regions may have entries: a hash each, never too few bits. */
 	u64 pages[16], regions[4];
 	u8 cold[X86_COLD_SIZE]; /* visits to places without a head, by address */
 };
-#define X86_GS_TB (X86_GS_JC(X86_NR_SETS))
+#define X86_GS_TB (X86_GS_JC(X86_NR_SETS + 1))
 
 struct x86_tb_half {
 	u32 start, end, used;  /* offsets in the region */
@@ -81,6 +88,8 @@ struct x86_tb_next {
 };
 struct x86_tb_next x86_tb_page(struct x86_cpu *c, u32 off, u32 site);
 struct x86_tb_next x86_tb_miss(struct x86_cpu *c, u64 rip);
+/* An instruction under SLOW came to i (NULL: to cpu->rip) rather than behind itself. */
+struct x86_tb_next x86_tb_resume(struct x86_cpu *c, const struct x86_insn *i);
 
 /* Called by lookup.c wherever execution translations go. */
 void x86_jc_flush(struct x86_cpu *c);

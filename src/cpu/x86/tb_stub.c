@@ -59,7 +59,13 @@
 	     "cmp %%r12b, %%gs:%c[enabled]\n\t"                                                    \
 	     "jne 8f\n\t" more LOAD "add $8, %%rsp\n\t"                                            \
 	     "ret\n"                                                                               \
-	     "8:\tadd $16, %%rsp\n\t" LEAVE
+	     "8:\tmov %%rax, %%rsi\n\t"                                                            \
+	     "mov %%gs:%c[self], %%rdi\n\t"                                                        \
+	     "call *x86_tb_tpl_resume(%%rip)\n\t"                                                  \
+	     "add $16, %%rsp\n\t"                                                                  \
+	     "test %%rax, %%rax\n\t"                                                               \
+	     "je 9f\n\t" LOAD "jmp *%%rax\n"                                                       \
+	     "9:\tmov %%rdx, %%rax\n\t" LEAVE
 
 #define SIMD                                                                                       \
 	"cmpb $0, %%gs:%c[live]\n\t"                                                               \
@@ -101,8 +107,25 @@ __attribute__((used, naked)) static void templates(void)
 			 : FIELDS);
 	__asm__ volatile(LABEL(slow) SLOW("") : : FIELDS);
 	__asm__ volatile(LABEL(slow_simd) SLOW(SIMD) : : FIELDS);
-	__asm__ volatile(LABEL(page) SAVE "mov %%eax, %%esi\n\t"
-					  "mov %%ecx, %%edx\n\t" ASK("x86_tb_tpl_do_page")
+	/* Not to be chained: through the current set's jump cache, which need not be the block's
+	 * own. */
+	__asm__ volatile(LABEL(page) "jrcxz 1f\n\tjmp x86_tb_tpl_page_c\n"
+				     "1:\tadd %%gs:%c[page], %%rax\n\t"
+				     "cmpl $0, %%gs:%c[req]\n\t"
+				     "jne 2f\n\t"
+				     "mov %%rax, %%rcx\n\tshr $12, %%rcx\n\txor %%eax, %%ecx\n\t"
+				     "and %[mask], %%ecx\n\tshl $4, %%ecx\n\t"
+				     "add %%gs:%c[jc], %%rcx\n\t"
+				     "cmp %%rax, (%%rcx)\n\t"
+				     "jne 2f\n\t"
+				     "jmp *8(%%rcx)\n"
+				     "2:\tsub %%gs:%c[page], %%rax\n\t"
+				     "xor %%ecx, %%ecx\n\t"
+				     "jmp x86_tb_tpl_page_c\n\t"
+			 :
+			 : FIELDS, [jc] "i"(X86_GS(jc)), [mask] "i"(X86_JC_SIZE - 1));
+	__asm__ volatile(LABEL(page_c) SAVE "mov %%eax, %%esi\n\t"
+					    "mov %%ecx, %%edx\n\t" ASK("x86_tb_tpl_do_page")
 			 :
 			 : FIELDS);
 	__asm__ volatile(LABEL(miss) SAVE "mov %%rax, %%rsi\n\t" ASK("x86_tb_tpl_do_miss")
@@ -119,7 +142,8 @@ __attribute__((used, naked)) static void templates(void)
 	__asm__ volatile(LABEL(arena) ".quad 0\n"
 				      "x86_tb_tpl_load: .quad 0\n"
 				      "x86_tb_tpl_do_page: .quad 0\n"
-				      "x86_tb_tpl_do_miss: .quad 0\n" LABEL(end)
+				      "x86_tb_tpl_do_miss: .quad 0\n"
+				      "x86_tb_tpl_resume: .quad 0\n" LABEL(end)
 			 :
 			 :);
 }
@@ -129,6 +153,7 @@ struct table {
 	void (*load)(struct x86_cpu *c);
 	struct x86_tb_next (*page)(struct x86_cpu *c, u32 off, u32 site);
 	struct x86_tb_next (*miss)(struct x86_cpu *c, u64 rip);
+	struct x86_tb_next (*resume)(struct x86_cpu *c, const struct x86_insn *i);
 };
 
 void x86_tb_stubs_write(struct x86_tb_cache *tb, const u8 *arena)
@@ -138,7 +163,7 @@ void x86_tb_stubs_write(struct x86_tb_cache *tb, const u8 *arena)
 		[X86_STUB_PAGE] = x86_tb_tpl_page, [X86_STUB_MISS] = x86_tb_tpl_miss,
 		[X86_STUB_POLL] = x86_tb_tpl_poll,
 	};
-	const struct table t = {arena, x86_simd_load_slow, x86_tb_page, x86_tb_miss};
+	const struct table t = {arena, x86_simd_load_slow, x86_tb_page, x86_tb_miss, x86_tb_resume};
 
 	/* Offset 0 stands for "no block". */
 	tb->enter = 16;

@@ -187,6 +187,7 @@ struct x86_mmu;	 /* TLB tables and their logs, mmu.c */
 struct x86_code; /* the VM's predecoded code, code.c */
 struct x86_code_page;
 struct x86_etlb;
+struct x86_jc_entry;
 struct x86_tb_cpu; /* tier 1: jump caches' logs and the like, tb_runtime.h */
 
 enum x86_stat {
@@ -344,6 +345,7 @@ struct x86_cpu {
 	struct x86_cpu *self; /* found through GS */
 	struct x86_tb_cpu *tb; /* NULL: tier 0 only */
 	const struct x86_insn *(*tb_enter)(struct x86_cpu *c, const void *host);
+	struct x86_jc_entry *jc; /* the current set's jump cache */
 	u8 *tb_code;	   /* the code region as it is executed */
 	bool fsgsbase;	   /* the host lets us write GS's base */
 	struct x86_cpu *code_next; /* of the VM's CPUs that execute code, under code->lock */
