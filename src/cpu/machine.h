@@ -40,6 +40,9 @@ struct machine_ops {
 	/* Marks [gpa, gpa+len) dirty for a write the CPU made through a page it resolved for MACHINE_R earlier. */
 	void (*dirty)(void *m, u64 gpa, bool smm);
 
+	/* The guest-physical address that a host address of guest RAM is shown at, for reports. false: none. */
+	bool (*gpa_of)(void *m, u64 host, bool smm, u64 *gpa);
+
 	/* size is 1..8, the access does not cross a page. data points to size bytes. */
 	enum machine_io (*mmio)(void *m, u64 gpa, void *data, u32 size, bool write);
 	/* size is 1, 2 or 4. */

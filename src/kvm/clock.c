@@ -262,8 +262,10 @@ void kvm_clock_update(struct kvm_vcpu *v)
 	if (!(v->system_time_msr & 1))
 		return;
 	user = guest_struct(v, v->system_time_msr & ~1ull, sizeof(page));
-	if (!user || uapi_copy_in(&old, user, sizeof(old)))
+	if (!user)
 		return;
+	if (uapi_copy_in(&old, user, sizeof(old)))
+		goto gone;
 	get_reference(v->vm, &tsc, &page.system_time);
 	if (c->tsc_ratio) {
 		hz = (unsigned __int128)hz * c->tsc_ratio >> 48;
@@ -284,15 +286,19 @@ void kvm_clock_update(struct kvm_vcpu *v)
 	/* Other vCPUs may be reading: odd version, contents, even version. */
 	page.version = (old.version + 1) | 1;
 	if (uapi_copy_out(user, &page.version, sizeof(page.version)))
-		return;
+		goto gone;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (uapi_copy_out(user, &page, sizeof(page)))
-		return;
+		goto gone;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	page.version++;
 	if (uapi_copy_out(user, &page.version, sizeof(page.version)))
-		return;
+		goto gone;
 	v->clock_stopped = false;
+	return;
+gone:
+	av_debug("vCPU %u: kvmclock's page at %#llx cannot be reached", v->id,
+		 (unsigned long long)v->system_time_msr & ~1ull);
 }
 
 int kvm_clock_guest_paused(struct kvm_vcpu *v)

@@ -49,6 +49,13 @@ static void op_dirty(void *m, u64 gpa, bool smm)
 		mem_mark_dirty(s, gpa);
 }
 
+static bool op_gpa_of(void *m, u64 host, bool smm, u64 *gpa)
+{
+	struct kvm_vcpu *v = m;
+
+	return mem_gpa(v->vm->mem, smm, host, gpa);
+}
+
 /* ---- devices ---- */
 
 /* The vCPU's own LAPIC page. A LAPIC that is off or in x2APIC mode leaves a hole there, as
@@ -163,6 +170,7 @@ static int op_irq_ack(void *m)
 const struct machine_ops kvm_machine_ops = {
 	.page = op_page,
 	.dirty = op_dirty,
+	.gpa_of = op_gpa_of,
 	.mmio = op_mmio,
 	.pio = op_pio,
 	.rdmsr = op_rdmsr,

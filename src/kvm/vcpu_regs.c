@@ -8,6 +8,8 @@
  */
 #include "kvm/vcpu_priv.h"
 
+#include "uapi/signals.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -184,6 +186,23 @@ static bool at_reset_vector(const struct x86_cpu *cpu)
 	       cpu->seg[X86_CS].base == 0xffff0000 && !(cpu->cr0 & X86_CR0_PE);
 }
 
+/* Outside KVM_RUN: false when the client's memory was not there. */
+static bool touch_guest(struct kvm_vcpu *v, void (*fn)(struct x86_cpu *c, void *arg), void *arg)
+{
+	bool done;
+
+	(void)uapi_faults_caught(); /* this thread may have had them blocked */
+	av_epoch_online(&v->vm->epoch, &v->cpu->reader);
+	done = x86_try(v->cpu, fn, arg);
+	av_epoch_offline(&v->cpu->reader);
+	return done;
+}
+
+static void reload_pdptrs(struct x86_cpu *c, void *arg)
+{
+	x86_state_changed(c, true);
+}
+
 static int sregs_set_common(struct kvm_vcpu *v, const struct kvm_sregs *in, const __u64 *pdptrs)
 {
 	struct x86_cpu *cpu = v->cpu;
@@ -217,10 +236,10 @@ static int sregs_set_common(struct kvm_vcpu *v, const struct kvm_sregs *in, cons
 	if (pdptrs)
 		memcpy(cpu->pdpte, pdptrs, sizeof(cpu->pdpte));
 
-	/* PDPTEs are read from guest memory. */
-	av_epoch_online(&v->vm->epoch, &cpu->reader);
-	x86_state_changed(cpu, !pdptrs);
-	av_epoch_offline(&cpu->reader);
+	/* Where PDPTEs cannot be read from guest memory the old ones stay. */
+	x86_state_changed(cpu, false);
+	if (!pdptrs)
+		touch_guest(v, reload_pdptrs, NULL);
 
 	/* Older VMMs do not set the MP state when they reset a halted boot CPU. */
 	if (v->id == v->vm->bsp_id && at_reset_vector(cpu))
@@ -327,16 +346,26 @@ KVM_VCPU_OP(kvm_op_set_debugregs)
 
 /* ---- translation ---- */
 
+struct translation {
+	u64 la, gpa;
+	bool valid;
+};
+
+static void translate(struct x86_cpu *c, void *arg)
+{
+	struct translation *t = arg;
+	bool writable, user;
+
+	t->valid = x86_translate(c, t->la, &t->gpa, &writable, &user);
+}
+
 KVM_VCPU_OP(kvm_op_translate)
 {
 	struct kvm_translation *tr = arg->data;
-	bool writable, user;
-	u64 gpa;
+	struct translation t = {.la = tr->linear_address};
 
-	av_epoch_online(&v->vm->epoch, &v->cpu->reader);
-	tr->valid = x86_translate(v->cpu, tr->linear_address, &gpa, &writable, &user);
-	av_epoch_offline(&v->cpu->reader);
-	tr->physical_address = tr->valid ? gpa : ~0ull;
+	tr->valid = touch_guest(v, translate, &t) && t.valid;
+	tr->physical_address = tr->valid ? t.gpa : ~0ull;
 	/* KVM reports these two as constants, whatever the page tables say. */
 	tr->writeable = 1;
 	tr->usermode = 0;

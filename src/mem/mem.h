@@ -60,6 +60,8 @@ const struct mem_slot *mem_find(struct mem *m, u32 as_id, u64 gpa);
 const struct mem_slot *mem_slot_by_id(struct mem *m, u32 as_id, u16 id);
 /* The host address of gpa and in *left how many bytes are contiguous there; NULL: no RAM there. Epoch-protected. */
 void *mem_host(struct mem *m, u32 as_id, u64 gpa, u64 *left);
+/* The other way round, for reports: a guest-physical address that hva is shown at. false: none. Epoch-protected. */
+bool mem_gpa(struct mem *m, u32 as_id, u64 hva, u64 *gpa);
 
 /* Marks the page of gpa dirty in its slot's log, if it has one. Any thread. */
 static inline void mem_mark_dirty(const struct mem_slot *s, u64 gpa)
@@ -86,7 +88,7 @@ u64 mem_dirty_pages(struct mem *m, u32 as_id, u16 id);
 /* The attribute byte of a host page; made on first use (NULL only when out of memory). Lock-free when it exists. */
 u8 *mem_attr(struct mem *m, u64 hva);
 
-/* Copies between the library and guest RAM on behalf of devices or a vCPU; marks dirty. 0 or -EFAULT (no RAM, or read-only for writes). Epoch-protected. */
+/* Copies between the library and guest RAM on behalf of devices or a vCPU; marks dirty. 0 or -EFAULT (no RAM, read-only for writes, or not accessible). Epoch-protected. */
 int mem_read(struct mem *m, u32 as_id, u64 gpa, void *dst, u64 len);
 int mem_write(struct mem *m, u32 as_id, u64 gpa, const void *src, u64 len);
 

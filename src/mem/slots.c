@@ -6,6 +6,7 @@
  * Documentation/virt/kvm/api.rst.
  */
 #include "mem/mem_priv.h"
+#include "base/guard.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -149,6 +150,24 @@ void *mem_host(struct mem *m, u32 as_id, u64 gpa, u64 *left)
 	return (void *)(s->hva + (gpa - s->gpa));
 }
 
+bool mem_gpa(struct mem *m, u32 as_id, u64 hva, u64 *gpa)
+{
+	const struct mem_table *t;
+
+	if (as_id >= MEM_ADDRESS_SPACES)
+		return false;
+	t = LOAD_ACQUIRE(m->table[as_id]);
+	for (u32 i = 0; i < t->n; i++) {
+		const struct mem_slot *s = &t->slot[i]->s;
+
+		if (hva - s->hva < s->size) {
+			*gpa = s->gpa + (hva - s->hva);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * ---- Copies ----
  */
@@ -178,7 +197,8 @@ int mem_read(struct mem *m, u32 as_id, u64 gpa, void *dst, u64 len)
 		if (!host)
 			return -EFAULT;
 		part = MIN(len, left);
-		memcpy(dst, host, part);
+		if (av_guard_copy(dst, host, part))
+			return -EFAULT;
 	}
 	return 0;
 }
@@ -196,7 +216,8 @@ int mem_write(struct mem *m, u32 as_id, u64 gpa, const void *src, u64 len)
 		if (!s)
 			return -EFAULT;
 		part = MIN(len, PAGE_SIZE - (gpa & ~PAGE_MASK));
-		memcpy((void *)(s->hva + (gpa - s->gpa)), src, part);
+		if (av_guard_copy((void *)(s->hva + (gpa - s->gpa)), src, part))
+			return -EFAULT;
 		/* After the bytes: whoever takes the bit away sees them. */
 		mem_mark_dirty(s, gpa);
 	}

@@ -13,8 +13,8 @@
  * is carried out here, since our handler has to stay.
  */
 #include "uapi/signals.h"
+#include "base/guard.h"
 #include "uapi/sys.h"
-#include "uapi/uapi_priv.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -193,16 +193,13 @@ static void trampoline(int sig, siginfo_t *si, void *uc)
 
 static bool fault_is_ours(int sig, siginfo_t *si, ucontext_t *uc)
 {
-	greg_t *rip = &uc->uc_mcontext.gregs[REG_RIP];
 	int i;
 
 	/* A signal that somebody sent is not a fault. */
 	if (si->si_code <= 0)
 		return false;
-	if (*rip == (greg_t)uapi_copy_insn) {
-		*rip = (greg_t)uapi_copy_fault;
+	if ((sig == SIGSEGV || sig == SIGBUS) && av_guard_fault(uc))
 		return true;
-	}
 	for (i = 0; i < MAX_HOOKS; i++) {
 		uapi_fault_fn *hook = LOAD_ACQUIRE(hooks[i]);
 

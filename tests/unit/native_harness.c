@@ -363,6 +363,16 @@ u32 compare_vectors(const u8 *a, const u8 *b)
 
 /* ---- set-up ---- */
 
+#define ARENA_GPA 0x100000
+
+static bool gpa_of(void *m, u64 host, bool smm, u64 *gpa)
+{
+	*gpa = host - (u64)arena + ARENA_GPA;
+	return true;
+}
+
+static const struct machine_ops ops = {.gpa_of = gpa_of};
+
 int native_setup(void **state)
 {
 	const char *n = getenv("NATIVE_TRIALS");
@@ -376,6 +386,7 @@ int native_setup(void **state)
 	memset(cpu, 0, sizeof(*cpu));
 	cpu->rtlb = calloc(X86_TLB_SIZE, sizeof(*cpu->rtlb));
 	cpu->wtlb = calloc(X86_TLB_SIZE, sizeof(*cpu->wtlb));
+	cpu->ops = &ops;
 	cpu->code = calloc(1, sizeof(*cpu->code));
 	cpu->code->x = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

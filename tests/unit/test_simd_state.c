@@ -384,6 +384,7 @@ static void test_efault(void **state)
 	mprotect(arena + 4096, 4096, PROT_NONE);
 	step("\x0f\x10\x03"); /* movups xmm0, [rbx] */
 	assert_int_equal(vector, 0x100 + X86_EXIT_EFAULT);
+	assert_int_equal(cpu->exit.gpa & ~15ull, (0x100000 + AREA - (u64)arena) & ~15ull);
 	mprotect(arena + 4096, 4096, PROT_READ | PROT_WRITE);
 	assert_memory_equal(cpu->xsave + X86_XS_XMM, xmm0, 16);
 	random_bytes((u8 *)AREA, 16);

@@ -59,6 +59,14 @@ static enum machine_io toy_pio(void *m, u16 port, void *data, u32 size, bool wri
 	return toy_device(m, port, data, size, write, true);
 }
 
+static bool toy_gpa_of(void *m, u64 host, bool smm, u64 *gpa)
+{
+	struct toy *t = m;
+
+	*gpa = host - (u64)t->ram;
+	return *gpa < t->ram_size;
+}
+
 static int toy_rdmsr(void *m, u32 msr, u64 *value)
 {
 	struct toy *t = m;
@@ -141,6 +149,7 @@ static void toy_world_resume(void *m)
 const struct machine_ops toy_ops = {
 	.page = toy_page,
 	.dirty = toy_dirty,
+	.gpa_of = toy_gpa_of,
 	.mmio = toy_mmio,
 	.pio = toy_pio,
 	.rdmsr = toy_rdmsr,

@@ -8,7 +8,7 @@
 #include "cpu/x86/tb_runtime.h"
 #include "cpu/x86/simd.h"
 #include "cpu/x86/mmu.h"
-#include "base/log.h"
+#include "base/guard.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -168,6 +168,7 @@ static struct x86_code_frame *frame_find(struct x86_code *code, const u8 *host)
 	return f;
 }
 
+/* A line that cannot be read matches nothing. */
 static bool page_matches(struct x86_code *code, const struct x86_code_page *p)
 {
 	for (u32 l = 0; l < X86_PAGE_LINES; l++) {
@@ -176,7 +177,7 @@ static bool page_matches(struct x86_code *code, const struct x86_code_page *p)
 		if (!p->line[l])
 			continue;
 		line = x86_arena_at(code, p->line[l]);
-		if (memcmp(line->bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE))
+		if (av_guard_equal(line->bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE) <= 0)
 			return false;
 	}
 	return true;
@@ -246,22 +247,25 @@ fail:
 
 /* ---- decoding ---- */
 
-/* Remembers the bytes of a line before anything in it is decoded, or checks that they are still those. */
-static bool line_prepare(struct x86_code *code, struct x86_code_page *p, u32 l)
+/* Remembers the bytes of a line before anything in it is decoded. -ENOSPC, -EFAULT. */
+static int line_prepare(struct x86_code *code, struct x86_code_page *p, u32 l)
 {
+	u8 bytes[X86_LINE_SIZE];
 	struct x86_line *line;
 	u32 index;
 
 	if (p->line[l])
-		return true;
+		return 0;
+	if (av_guard_copy(bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE))
+		return -EFAULT;
 	line = arena_alloc(code, sizeof(*line), &index);
 	if (!line)
-		return false;
-	memcpy(line->bytes, p->frame->host + l * X86_LINE_SIZE, X86_LINE_SIZE);
+		return -ENOSPC;
+	memcpy(line->bytes, bytes, X86_LINE_SIZE);
 	memset(line->insn, 0, sizeof(line->insn));
 	STORE_RELEASE(p->line[l], index);
 	p->frame->lines |= BIT64(l);
-	return true;
+	return 0;
 }
 
 static u32 *insn_slot(struct x86_code *code, struct x86_code_page *p, u32 off)
@@ -280,44 +284,43 @@ static void head_init(struct x86_insn *i, struct x86_code_page *p, u32 off)
 	i->head.page = p;
 }
 
-/* Decodes from the page's remembered bytes, so that what is decoded and what is compared later are the same. */
-static u32 run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, struct x86_insn *out,
-		      bool *full)
+/*
+ * Decodes from the page's remembered bytes, so that what is decoded and what is compared later are the same. Returns the number of
+ * instructions, the end marker not counted; -ENOSPC: arena or stubs are full, -EFAULT: memory is not there.
+ */
+static int run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, struct x86_insn *out)
 {
 	u8 bytes[PAGE_SIZE];
-	u32 have = off, n = 0, heads = 0;
+	u32 have = off, heads = 0;
+	int n = 0, err;
 
-	*full = false;
 	if (code->tb && p->bits == 8) {
 		head_init(&out[n++], p, off);
 		heads = 1;
 	}
-	while (n < RUN_MAX + heads && off < PAGE_SIZE) {
+	while (n < (int)(RUN_MAX + heads) && off < PAGE_SIZE) {
 		u32 need = MIN(off + 15, (u32)PAGE_SIZE);
 		struct x86_insn *i = &out[n];
 		bool ends;
 		int len;
 
-		if (n > heads && p->line[off / X86_LINE_SIZE] && *insn_slot(code, p, off))
+		if (n > (int)heads && p->line[off / X86_LINE_SIZE] && *insn_slot(code, p, off))
 			break; /* already decoded: the end marker finds it */
 		while (have < need) {
 			u32 l = have / X86_LINE_SIZE, end = (l + 1) * X86_LINE_SIZE;
 			const struct x86_line *line;
 
-			if (!line_prepare(code, p, l)) {
-				*full = true;
-				return 0;
-			}
+			err = line_prepare(code, p, l);
+			if (err)
+				return err;
 			line = x86_arena_at(code, p->line[l]);
 			memcpy(bytes + have, line->bytes + have % X86_LINE_SIZE, end - have);
 			have = end;
 		}
 		memset(i, 0, sizeof(*i));
 		len = x86_decode(code, p->bits, bytes + off, need - off, (u16)off, i, &ends);
-		if (unlikely(code->stubs_full)) {
-			*full = true;
-			return 0;
-		}
+		if (unlikely(code->stubs_full))
+			return -ENOSPC;
 		if (len < 0) {
 			memset(i, 0, sizeof(*i));
 			i->fn = x86_op_cross;
@@ -357,8 +360,8 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 	struct x86_code *code = c->code;
 	struct x86_code_frame *f = p->frame;
 	struct x86_insn run[1 + RUN_MAX + 1], *out;
-	u32 n, index, empties;
-	bool full;
+	u32 index, empties;
+	int n;
 
 	code_lock(c);
 	for (;;) {
@@ -379,15 +382,19 @@ const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *
 				return x86_arena_at(code, have);
 			}
 		}
-		n = run_decode(code, p, off, run, &full);
-		out = full ? NULL : arena_alloc(code, (n + 1) * sizeof(*out), &index);
+		n = run_decode(code, p, off, run);
+		if (n == -EFAULT) {
+			pthread_mutex_unlock(&code->lock);
+			return NULL;
+		}
+		out = n < 0 ? NULL : arena_alloc(code, (n + 1) * sizeof(*out), &index);
 		if (out)
 			break;
 		turn_or_wait(c);
 	}
 	memcpy(out, run, (n + 1) * sizeof(*out));
 	/* A head stands at its instruction's offset, and the slot names the head. */
-	for (u32 k = n; k-- > 0;)
+	for (int k = n; k-- > 0;)
 		STORE_RELEASE(*insn_slot(code, p, run[k].off), index + k * (u32)(sizeof(*out) / 16));
 	c->stats[X86_STAT_INSNS_DECODED] += n - x86_is_head(run);
 	c->stats[X86_STAT_BLOCKS]++;

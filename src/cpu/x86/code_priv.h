@@ -84,7 +84,7 @@ static inline void *x86_arena_at(const struct x86_code *code, u32 index)
 struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u8 bits);
 /* Compares the page with memory if io_epoch moved since that was last done. Takes the lock only then. */
 void x86_code_page_check(struct x86_cpu *c, struct x86_code_page *page);
-/* Decodes a run at offset off of page and returns its first instruction. NULL: out of memory. */
+/* Decodes a run at offset off of page and returns its first instruction. NULL: the page cannot be read. */
 const struct x86_insn *x86_code_decode(struct x86_cpu *c, struct x86_code_page *page, u32 off);
 /* Gives the instruction i, which stands in the middle of a run, a head. Returns what to execute there now: i if nothing came of it. */
 const struct x86_insn *x86_code_split(struct x86_cpu *c, struct x86_code_page *page, const struct x86_insn *i);

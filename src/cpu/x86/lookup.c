@@ -163,9 +163,14 @@ const struct x86_insn *x86_code_lookup(struct x86_cpu *c, u64 la)
 			return headless(c, page, la, i);
 		}
 	}
-	x86_door(c);
-	i = x86_code_decode(c, page, (u32)(la & ~PAGE_MASK));
-	return i;
+	for (;;) {
+		x86_door(c);
+		i = x86_code_decode(c, page, (u32)(la & ~PAGE_MASK));
+		if (likely(i))
+			return i;
+		/* Here the fault is the CPU's (signal.c). Without one the memory has come back. */
+		(void)*(volatile u8 *)(page->frame->host + (la & ~PAGE_MASK));
+	}
 }
 
 /*

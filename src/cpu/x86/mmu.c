@@ -344,8 +344,18 @@ static void parts_read(struct x86_cpu *c, const struct x86_part *p, u32 n, void 
 	}
 }
 
+/* The host may refuse the second page: it is asked before the first one is changed. */
+static void parts_touch(const struct x86_part *p, u32 n)
+{
+	for (u32 k = 0; k < n; k++)
+		if (!p[k].mmio)
+			__atomic_fetch_or(p[k].host, 0, __ATOMIC_RELAXED);
+}
+
 static void parts_write(struct x86_cpu *c, const struct x86_part *p, u32 n, const void *buf)
 {
+	if (n > 1)
+		parts_touch(p, n);
 	for (u32 k = 0; k < n; k++) {
 		if (unlikely(p[k].mmio)) {
 			x86_mmio_write(c, p[k].gpa, buf, p[k].len);
@@ -464,6 +474,13 @@ static bool neighbours(const struct x86_rmw *w)
 	return w->nparts == 2 && !p[0].mmio && !p[1].mmio && !p[0].code && !p[1].code && p[0].host + p[0].len == p[1].host;
 }
 
+static void world_resume(struct x86_cpu *c)
+{
+	x86_door(c);
+	c->undo.world_stopped = false;
+	c->ops->world_resume(c->m);
+}
+
 /*
  * Two pages and LOCK: nobody else may execute between the read and the write. While this CPU waits
  * for the others it may serve a flush of its own, so the parts are looked up again. False: not
@@ -476,11 +493,11 @@ static bool lock_parts(struct x86_cpu *c, const struct access *a, struct x86_rmw
 
 	x86_door(c);
 	c->ops->world_stop(c->m, x86_serve_requests, c);
+	c->undo.world_stopped = true;
 	n = parts_find(c, a, w->la, w->size, w->part, &t);
 	if (n && !w->part[0].mmio && !w->part[1].mmio)
 		return true;
-	x86_door(c);
-	c->ops->world_resume(c->m);
+	world_resume(c);
 	if (!n)
 		trouble_raise(c, &t);
 	return false;
@@ -518,10 +535,8 @@ void x86_rmw_finish(struct x86_cpu *c, struct x86_rmw *w)
 		return;
 	}
 	parts_write(c, w->part, w->nparts, w->buf);
-	if (w->world_stopped) {
-		x86_door(c);
-		c->ops->world_resume(c->m);
-	}
+	if (w->world_stopped)
+		world_resume(c);
 }
 
 /* ---- spans ---- */

@@ -212,7 +212,6 @@ static bool take_events(struct x86_cpu *c, enum x86_exit_reason *why)
 	if (c->guest_debug & X86_GUESTDBG_BLOCKIRQ)
 		return false;
 	if (__atomic_load_n(&c->smi_pending, __ATOMIC_ACQUIRE) && !c->smm) {
-		__atomic_store_n(&c->smi_pending, 0, __ATOMIC_RELEASE);
 		x86_smi(c);
 		return false;
 	}
@@ -380,6 +379,26 @@ static __attribute__((noinline)) enum x86_exit_reason run_loop(struct x86_cpu *c
 	bool jumped = __builtin_setjmp(c->jmp);
 
 	return loop(x86_current, jumped);
+}
+
+/* As run_loop(). */
+static __attribute__((noinline)) bool attempt(struct x86_cpu *c, void (*fn)(struct x86_cpu *c, void *arg), void *arg)
+{
+	if (__builtin_setjmp(c->jmp))
+		return false;
+	fn(c, arg);
+	return true;
+}
+
+bool x86_try(struct x86_cpu *c, void (*fn)(struct x86_cpu *c, void *arg), void *arg)
+{
+	bool done;
+
+	x86_current = c;
+	done = attempt(c, fn, arg);
+	x86_current = NULL;
+	c->fault.leave = false;
+	return done;
 }
 
 enum x86_exit_reason x86_run(struct x86_cpu *c)

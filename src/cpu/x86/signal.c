@@ -6,7 +6,10 @@
  * Engine file, async-signal-safe: the handler only edits the interrupted context, so that the
  * thread goes on in recover(), on the run loop's stack, with the guest's SIMD state as it was at
  * the fault. Nothing of the faulting instruction is committed: stubs write guest registers last,
- * and handlers access memory before they change anything.
+ * and handlers access memory before they change anything. What cannot be so is in cpu->undo.
+ *
+ * Only faults in the engine, in stubs and in blocks are taken: they hold no lock. Whoever touches
+ * guest memory elsewhere does it by base/guard.h.
  */
 #include "cpu/x86/simd.h"
 #include "cpu/x86/code.h"
@@ -17,9 +20,9 @@
 #include <signal.h>
 #include <ucontext.h>
 
-/* Bounds of this object's own code, made by the linker. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
+/* Bounds of the engine's code, made by the linker (engine.lds). */
+extern const char __start_x86_engine[] __attribute__((visibility("hidden")));
+extern const char __stop_x86_engine[] __attribute__((visibility("hidden")));
 
 /* Trap numbers of the host (REG_TRAPNO) that are no exception the guest can have here. */
 #define TRAP_PAGE_FAULT	   14
@@ -30,15 +33,32 @@ extern const char etext[] __attribute__((visibility("hidden")));
 
 enum { CAUSE_EFAULT = 0x100 }; /* else a vector */
 
-static void __noreturn __attribute__((used)) recover(struct x86_cpu *c, u64 cause)
+/* Without memory: what the instruction has begun is taken back. */
+static void __noreturn no_memory(struct x86_cpu *c, u64 address)
+{
+	x86_door(c);
+	if (!c->ops->gpa_of(c->m, address, c->smm, &c->exit.gpa))
+		c->exit.gpa = ~0ull;
+	if (c->undo.smm_trial) {
+		c->undo.smm_trial = false;
+		c->smm = c->undo.smm;
+		x86_request(c, X86_REQ_EVENT);
+	}
+	if (c->undo.world_stopped) {
+		c->undo.world_stopped = false;
+		c->ops->world_resume(c->m);
+	}
+	x86_leave(c, X86_EXIT_EFAULT);
+}
+
+static void __noreturn __attribute__((used)) recover(struct x86_cpu *c, u64 cause, u64 address)
 {
 #ifdef AV_SIMD_EAGER
 	x86_simd_spill(c);
 #endif
 	switch (cause) {
 	case CAUSE_EFAULT:
-		c->exit.gpa = ~0ull;
-		x86_leave(c, X86_EXIT_EFAULT);
+		no_memory(c, address);
 	case X86_XM:
 		x86_raise(c, c->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
 	case X86_GP:
@@ -52,7 +72,8 @@ static void __noreturn __attribute__((used)) recover(struct x86_cpu *c, u64 caus
 	}
 }
 
-/* A fault in a block: puts the guest's state where C finds it (tb.h). false: no guest instruction faults there. */
+/* A fault in a block: puts the guest's state where C finds it (tb.h). false: no guest instruction
+ * faults there. */
 static bool take_block_state(struct x86_cpu *c, const greg_t *r)
 {
 	static const struct {
@@ -71,14 +92,15 @@ static bool take_block_state(struct x86_cpu *c, const greg_t *r)
 	for (u32 n = 0; n < ARRAY_SIZE(homes); n++)
 		c->gpr[homes[n].guest] = (u64)r[homes[n].host];
 	if (m->flags_host)
-		c->aflags = (u16)((flags & (X86_FLAGS_ARITH & 0xff)) << 8 | !!(flags & X86_FLAG_OF));
+		c->aflags =
+			(u16)((flags & (X86_FLAGS_ARITH & 0xff)) << 8 | !!(flags & X86_FLAG_OF));
 	c->insn = x86_arena_at(c->code, m->insn);
 	return true;
 }
 
 static bool own_code(u64 pc)
 {
-	return pc >= (u64)__ehdr_start && pc < (u64)etext;
+	return pc >= (u64)__start_x86_engine && pc < (u64)__stop_x86_engine;
 }
 
 /* What a fault at pc means for the guest. false: nothing, it is somebody else's. */
@@ -125,6 +147,7 @@ bool x86_signal(int sig, void *siginfo, void *ucontext)
 		return false;
 	r[REG_RDI] = (greg_t)c;
 	r[REG_RSI] = (greg_t)cause;
+	r[REG_RDX] = (greg_t)si->si_addr;
 	r[REG_RIP] = (greg_t)recover;
 	/* Below what the interrupted code may use under its stack pointer, aligned as after a call.
 	 */

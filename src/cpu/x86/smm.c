@@ -201,6 +201,14 @@ static void restore(struct x86_cpu *c, const struct saved *s)
 
 /* ---- in and out ---- */
 
+/* The other address space for an access that the host may refuse: nothing else has changed yet. */
+static void smm_try(struct x86_cpu *c, bool smm)
+{
+	c->undo.smm = c->smm;
+	c->undo.smm_trial = true;
+	c->smm = smm;
+}
+
 void x86_smi(struct x86_cpu *c)
 {
 	struct area a = {.load = false};
@@ -211,15 +219,17 @@ void x86_smi(struct x86_cpu *c)
 	move_all(c, &a, &s);
 	move(&a, REVISION_AT, &revision, 4);
 
+	/* The area is in SMRAM, which only this address space may show. */
+	smm_try(c, true);
+	x86_phys_write(c, c->msr.smbase + AREA_BASE, a.bytes, AREA_SIZE);
+	c->undo.smm_trial = false;
+	__atomic_store_n(&c->smi_pending, 0, __ATOMIC_RELEASE);
+
 	c->msr.smi_count++;
 	c->smm_inside_nmi = c->nmi_masked;
 	c->nmi_masked = true;
-	c->smm = true;
 	c->halted = false;
 	c->shadow = 0;
-	/* The area is in SMRAM, which only this address space may show. */
-	x86_phys_write(c, c->msr.smbase + AREA_BASE, a.bytes, AREA_SIZE);
-
 	x86_set_rflags(c, 0);
 	c->rip = SMM_ENTRY_RIP;
 	c->cr0 &= ~(u64)(X86_CR0_PE | X86_CR0_EM | X86_CR0_TS | X86_CR0_PG);
@@ -242,6 +252,7 @@ const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 {
 	struct area a = {.load = true};
 	struct saved s;
+	bool valid;
 
 	X86_RULE(c, !c->smm, X86_UD, 0, "RSM is of system management mode");
 	collect(c, &s);
@@ -255,15 +266,17 @@ const struct x86_insn *x86_op_rsm(struct x86_cpu *c, const struct x86_insn *i)
 	    !x86_efer_valid(c, s.efer))
 		x86_leave(c, X86_EXIT_SHUTDOWN);
 
+	smm_try(c, false);
+	valid = !(s.cr0 & X86_CR0_PG) || !(s.cr4 & X86_CR4_PAE) || (s.efer & X86_EFER_LMA) ||
+		x86_load_pdptes(c, s.cr3);
+	c->undo.smm_trial = false;
 	restore(c, &s);
-	c->smm = false;
 	c->nmi_masked = c->smm_inside_nmi;
 	c->smm_inside_nmi = false;
 	x86_tlb_flush_all(c);
 	x86_seg_changed(c);
 	x86_simd_enable(c);
-	if ((c->cr0 & X86_CR0_PG) && (c->cr4 & X86_CR4_PAE) && !(c->efer & X86_EFER_LMA) &&
-	    !x86_load_pdptes(c, c->cr3))
+	if (!valid)
 		x86_leave(c, X86_EXIT_SHUTDOWN);
 	/* NMIs, SMIs and interrupts that waited. */
 	x86_request(c, X86_REQ_EVENT);
