@@ -277,16 +277,17 @@ static void go(struct x86_tr *t, const struct x86_tr_insn *ti)
 static bool load_target(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	u32 g = ti->i->reg[0] / 8;
+	struct asm_rm at;
 
+	x86_tr_clobber(t);
 	if (ti->d.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		x86_tr_clobber(t);
 		x86_tr_get(t, H_RAX, g);
 		return true;
 	}
-	if (!x86_tr_check(t, ti->i, 8, false))
+	if (!x86_tr_check(t, ti->i, 8, false, &at))
 		return false;
 	x86_tr_map(t);
-	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_load(&t->a, H_RAX, at);
 	return true;
 }
 
@@ -308,12 +309,12 @@ bool x86_tr_jmp_insn(struct x86_tr *t, struct x86_tr_insn *ti)
 
 /* ---- calls and returns ---- */
 
-/* RAX + RCX = the checked slot */
 static void push_return(struct x86_tr *t, const struct x86_tr_insn *ti)
 {
+	struct asm_rm at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	u8 rsp = x86_tr_host(X86_RSP);
 
-	asm_lea(&t->a, H_RAX, X86_TR_AT);
+	asm_lea(&t->a, H_RAX, at);
 	x86_tr_load_rip(t, H_RCX, ti->next);
 	x86_tr_map(t);
 	asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
@@ -327,7 +328,7 @@ static void push_return(struct x86_tr *t, const struct x86_tr_insn *ti)
 bool x86_tr_call_insn(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	if (ti->branch) {
-		x86_tr_check_at(t, X86_RSP, -8, 8, true);
+		x86_tr_clobber(t);
 		push_return(t, ti);
 		if (ti->jump < 0 && (ti->target < 0 || ti->target >= (s32)PAGE_SIZE)) {
 			x86_tr_load_rip(t, H_RAX, ti->target);
@@ -342,7 +343,6 @@ bool x86_tr_call_insn(struct x86_tr *t, struct x86_tr_insn *ti)
 	if (!load_target(t, ti))
 		return false;
 	asm_store(&t->a, asm_mem(H_RSP, -8), H_RAX);
-	x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	push_return(t, ti);
 	asm_load(&t->a, H_RAX, asm_mem(H_RSP, -8));
 	look_up(t, true, 0, 8);
@@ -351,11 +351,14 @@ bool x86_tr_call_insn(struct x86_tr *t, struct x86_tr_insn *ti)
 
 bool x86_tr_ret(struct x86_tr *t, struct x86_tr_insn *ti)
 {
+	struct asm_rm at;
+
 	if (ti->d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
 		return false;
-	x86_tr_check_at(t, X86_RSP, 0, 8, false);
+	x86_tr_clobber(t);
+	at = x86_tr_check_at(t, X86_RSP, 0, 8, false);
 	x86_tr_map(t);
-	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_load(&t->a, H_RAX, at);
 	look_up(t, true, 8 + (u16)ti->i->imm, 0);
 	return true;
 }

@@ -327,7 +327,7 @@ static bool encode_legacy(struct x86_asm *a, const struct form *f, u8 reg, struc
 	return true;
 }
 
-/* VEX, XOP and EVEX: register extension bits are inverted; the memory operand needs none. */
+/* VEX, XOP and EVEX: register extension bits are inverted. EVEX would scale a short displacement: it must have none. */
 static bool encode_vector(struct x86_asm *a, const struct form *f, u8 reg, struct asm_rm rm)
 {
 	const struct x86_decoded *d = f->d;
@@ -364,7 +364,7 @@ static bool encode_vector(struct x86_asm *a, const struct form *f, u8 reg, struc
 			b[1] |= 0x10;
 	}
 	if (rm.mem)
-		b[1] |= 0x60;
+		b[1] = (u8)((b[1] & ~0x60) | (~asm_rex_xb(rm) & 3) << 5);
 	else if (f->op[F_RM].used)
 		b[1] = (u8)((b[1] & ~0x60) | 0x40 | (rm.base < 8) << 5);
 	if (f->op[F_VVVV].used) {
@@ -410,7 +410,7 @@ static bool encode(struct x86_asm *a, const struct form *f, struct asm_rm mem)
 static bool generic(struct x86_tr *t, struct x86_tr_insn *ti, bool faults)
 {
 	bool wants = x86_tr_wants_flags(t);
-	struct asm_rm at = X86_TR_AT;
+	struct asm_rm at = asm_reg(0);
 	struct pool p = {.free = {H_RCX, H_RAX}, .n = 2};
 	struct form f;
 
@@ -423,9 +423,10 @@ static bool generic(struct x86_tr *t, struct x86_tr_insn *ti, bool faults)
 	if (!bind_registers(&f, &p))
 		return false;
 	if (f.mem) {
-		if (!x86_tr_check(t, ti->i, f.mem->size / 8, f.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		if (!x86_tr_check(t, ti->i, f.mem->size / 8, f.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
+				  &at))
 			return false;
-		if (wants || p.nbound) {
+		if (wants || p.nbound || f.no_rex || ti->d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
 			asm_lea(&t->a, H_RCX, at);
 			at = asm_mem(H_RCX, 0);
 		}

@@ -99,9 +99,9 @@ static bool shift(struct x86_tr *t, struct x86_tr_insn *ti, u32 op, u8 reg)
 	int g = -1;
 
 	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		if (!x86_tr_check(t, ti->i, o->size / 8, true))
+		if (!x86_tr_check(t, ti->i, o->size / 8, true, &rm))
 			return false;
-		asm_lea(&t->a, H_RCX, X86_TR_AT);
+		asm_lea(&t->a, H_RCX, rm);
 		if (wants)
 			x86_tr_to_host(t);
 		asm_mov(&t->a, H_RAX, H_RCX);
@@ -152,16 +152,17 @@ static bool multiply(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	const ZydisDecodedOperand *o = &ti->d.op[0];
 	bool wants = x86_tr_wants_flags(t), divides;
-	struct asm_rm rm = asm_mem(H_RCX, 0);
+	struct asm_rm rm;
 	int g;
 
 	if ((ti->d.z.opcode & 0xfe) != 0xf6) /* IMUL with more operands */
 		return x86_tr_generic(t, ti);
 	divides = ti->d.z.raw.modrm.reg >= 6;
 	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		if (!x86_tr_check(t, ti->i, o->size / 8, false))
+		if (!x86_tr_check(t, ti->i, o->size / 8, false, &rm))
 			return false;
-		asm_lea(&t->a, H_RCX, X86_TR_AT);
+		asm_lea(&t->a, H_RCX, rm);
+		rm = asm_mem(H_RCX, 0);
 	} else {
 		g = plain_gpr(o);
 		if (g < 0)
@@ -213,14 +214,15 @@ static bool compare_exchange(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	int source = plain_gpr(&ti->d.op[1]), g;
 	u32 op = sized(0xb1, ti->d.op[0].size) | A_0F;
-	struct asm_rm rm = asm_mem(H_RCX, 0);
+	struct asm_rm rm;
 
 	if (source < 0 || !x86_tr_resident((u32)source))
 		return false;
 	if (is_memory(ti, 0)) {
-		if (!x86_tr_check(t, ti->i, ti->d.op[0].size / 8, true))
+		if (!x86_tr_check(t, ti->i, ti->d.op[0].size / 8, true, &rm))
 			return false;
-		asm_lea(&t->a, H_RCX, X86_TR_AT);
+		asm_lea(&t->a, H_RCX, rm);
+		rm = asm_mem(H_RCX, 0);
 	} else {
 		/* With the accumulator as its destination two writes meet. */
 		g = plain_gpr(&ti->d.op[0]);
@@ -318,6 +320,19 @@ bool x86_tr_emit(struct x86_tr *t, struct x86_tr_insn *ti)
 	return fn ? fn(t, ti) : x86_tr_native(t, ti);
 }
 
+static bool is_native(const struct x86_tr_insn *ti)
+{
+	x86_op_fn *fn = ti->i->fn;
+
+	return fn == x86_op_native || fn == x86_op_native_load || fn == x86_op_native_store || fn == x86_op_native_rmw ||
+	       fn == x86_op_nop;
+}
+
+bool x86_tr_has_emitter(const struct x86_tr_insn *ti)
+{
+	return rows[ti->d.z.mnemonic] || is_native(ti);
+}
+
 /* ---- instructions that SLOW may execute in the middle of a block ---- */
 
 static bool names_system_register(const struct x86_decoded *d)
@@ -339,10 +354,7 @@ static bool names_system_register(const struct x86_decoded *d)
 
 bool x86_tr_harmless(const struct x86_tr_insn *ti)
 {
-	x86_op_fn *fn = ti->i->fn;
-
-	if (fn == x86_op_native || fn == x86_op_native_load || fn == x86_op_native_store || fn == x86_op_native_rmw ||
-	    fn == x86_op_native_masked || fn == x86_op_nop)
+	if (is_native(ti) || ti->i->fn == x86_op_native_masked)
 		return true;
 	switch (ti->d.z.mnemonic) {
 	case ZYDIS_MNEMONIC_CPUID:

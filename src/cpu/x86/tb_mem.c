@@ -82,8 +82,8 @@ static void entry_offset(struct x86_tr *t, u8 la)
 	asm_u32(a, (X86_TLB_SIZE - 1) << 4);
 }
 
-/* The address is in la; RCX or a guest's register that stays as it is. */
-static void check(struct x86_tr *t, u8 la, u32 size, bool write)
+/* The address is in la; RCX or a guest's register that stays as it is. Leaves the flags of the comparison. */
+static void compare(struct x86_tr *t, u8 la, u32 size, bool write)
 {
 	struct x86_asm *a = &t->a;
 
@@ -95,36 +95,103 @@ static void check(struct x86_tr *t, u8 la, u32 size, bool write)
 		asm_op(a, 0x33 | A_W, H_RCX, asm_reg(la));
 	}
 	asm_alu_imm(a, A_W, 7, asm_reg(H_RCX), (s32)(PAGE_SIZE - size));
-	x86_tr_slow_if(t, CC_A);
-	asm_load(a, H_RAX, asm_gs_at(H_RAX, X86_GS_HOST(t->set, write)));
 }
 
-bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write)
+static void load_host(struct x86_tr *t, bool write)
 {
+	asm_load(&t->a, H_RAX, asm_gs_at(H_RAX, X86_GS_HOST(t->set, write)));
+}
+
+/* A base that needs no instruction to be an address. */
+static bool is_plain(const struct x86_insn *i)
+{
+	return i->asize == 8 && i->seg < X86_FS && i->index == X86_GPR_ZERO && i->base < 16 && x86_tr_resident(i->base) &&
+	       fits32(i->disp);
+}
+
+static bool check_alone(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at)
+{
+	u8 la = H_RCX;
+
 	x86_tr_clobber(t);
-	if (i->asize == 8 && i->seg < X86_FS && i->index == X86_GPR_ZERO && i->disp == 0 && i->base < 16 &&
-	    x86_tr_resident(i->base)) {
-		check(t, x86_tr_host(i->base), size, write);
-		return true;
-	}
-	if (!x86_tr_ea(t, i, H_RCX))
+	if (is_plain(i) && i->disp == 0)
+		la = x86_tr_host(i->base);
+	else if (!x86_tr_ea(t, i, H_RCX))
 		return false;
 	if (i->seg >= X86_FS)
 		asm_op(&t->a, 0x03 | A_W, H_RCX,
 		       asm_gs(X86_GS(seg) + (s32)(i->seg * sizeof(struct x86_seg) + offsetof(struct x86_seg, base))));
-	check(t, H_RCX, size, write);
+	compare(t, la, size, write);
+	x86_tr_slow_if(t, CC_A);
+	load_host(t, write);
+	*at = asm_sib(H_RAX, H_RCX, 0, 0);
 	return true;
 }
 
-void x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write)
+/* ---- groups ---- */
+
+/* RAX = host minus guest address, for the whole span; kept for the others. */
+static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr_share *s)
 {
+	struct x86_insn first = *i;
+
+	first.disp += s->lo;
+	if (!fits32(first.disp))
+		return false;
 	x86_tr_clobber(t);
-	if (disp == 0) {
-		check(t, x86_tr_host(gpr), size, write);
-		return;
+	x86_tr_ea(t, &first, H_RCX);
+	compare(t, H_RCX, s->span, s->write);
+	x86_tr_copy_if(t, CC_A);
+	load_host(t, s->write);
+	if (is_plain(i)) {
+		asm_lea(&t->a, H_RAX, asm_sib(H_RAX, H_RCX, 0, -(s32)first.disp));
+		asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(x86_tr_host(i->base)));
+	} else {
+		asm_lea(&t->a, H_RAX, asm_sib(H_RAX, H_RCX, 0, 0));
+		x86_tr_ea(t, &first, H_RCX);
+		asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(H_RCX));
 	}
-	asm_lea(&t->a, H_RCX, asm_mem(x86_tr_host(gpr), disp));
-	check(t, H_RCX, size, write);
+	asm_store(&t->a, X86_TR_GROUP_AT(s->group), H_RAX);
+	t->s.groups |= (u16)BIT(s->group);
+	return true;
+}
+
+static bool check_shared(struct x86_tr *t, const struct x86_insn *i, u8 which, struct asm_rm *at)
+{
+	const struct x86_tr_share *s = &t->cur->share[which];
+	bool loaded = false;
+
+	if (t->copying || s->group < 0 || !fits32(i->disp))
+		return false;
+	if (!(t->s.groups & BIT(s->group))) {
+		if (!s->leads || !lead(t, i, s))
+			return false;
+		loaded = true;
+	}
+	if (is_plain(i)) {
+		*at = asm_sib(H_RAX, x86_tr_host(i->base), 0, (s32)i->disp);
+	} else {
+		x86_tr_ea(t, i, H_RCX); /* groups have no index that would need RAX */
+		*at = asm_sib(H_RAX, H_RCX, 0, 0);
+	}
+	if (!loaded)
+		asm_load(&t->a, H_RAX, X86_TR_GROUP_AT(s->group));
+	return true;
+}
+
+bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at)
+{
+	return check_shared(t, i, X86_TR_OPERAND, at) || check_alone(t, i, size, write, at);
+}
+
+struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write)
+{
+	struct x86_insn i = {.base = (u8)gpr, .index = X86_GPR_ZERO, .disp = disp, .asize = 8, .seg = X86_SS};
+	struct asm_rm at;
+
+	if (!check_shared(t, &i, X86_TR_STACK, &at))
+		check_alone(t, &i, size, write, &at);
+	return at;
 }
 
 /* ---- the stack ---- */
@@ -144,13 +211,15 @@ static void add_rsp(struct x86_tr *t, s32 n)
 
 static bool push_memory(struct x86_tr *t, struct x86_tr_insn *ti)
 {
-	if (!x86_tr_check(t, ti->i, 8, false))
+	struct asm_rm at;
+
+	if (!x86_tr_check(t, ti->i, 8, false, &at))
 		return false;
 	x86_tr_map(t);
-	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_load(&t->a, H_RAX, at);
 	asm_store(&t->a, RED_ZONE, H_RAX);
-	x86_tr_check_at(t, X86_RSP, -8, 8, true);
-	asm_lea(&t->a, H_RAX, X86_TR_AT);
+	at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
+	asm_lea(&t->a, H_RAX, at);
 	asm_load(&t->a, H_RCX, RED_ZONE);
 	x86_tr_map(t);
 	asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
@@ -160,14 +229,14 @@ static bool push_memory(struct x86_tr *t, struct x86_tr_insn *ti)
 
 static bool push_register(struct x86_tr *t, struct x86_tr_insn *ti)
 {
+	struct asm_rm at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	u32 g = ti->i->reg[0] / 8;
 
-	x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	if (x86_tr_resident(g)) {
 		x86_tr_map(t);
-		asm_store(&t->a, X86_TR_AT, x86_tr_host(g));
+		asm_store(&t->a, at, x86_tr_host(g));
 	} else {
-		asm_lea(&t->a, H_RAX, X86_TR_AT);
+		asm_lea(&t->a, H_RAX, at);
 		x86_tr_get(t, H_RCX, g);
 		x86_tr_map(t);
 		asm_store(&t->a, asm_mem(H_RAX, 0), H_RCX);
@@ -179,14 +248,15 @@ static bool push_register(struct x86_tr *t, struct x86_tr_insn *ti)
 bool x86_tr_push(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	const ZydisDecodedOperand *o = &ti->d.op[0];
+	struct asm_rm at;
 
 	if (ti->d.z.operand_width != 64)
 		return false;
 	switch (o->type) {
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-		x86_tr_check_at(t, X86_RSP, -8, 8, true);
+		at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
 		x86_tr_map(t);
-		asm_op(&t->a, 0xc7 | A_W, 0, X86_TR_AT);
+		asm_op(&t->a, 0xc7 | A_W, 0, at);
 		asm_u32(&t->a, (u32)ti->i->imm);
 		add_rsp(t, -8);
 		return true;
@@ -205,16 +275,17 @@ bool x86_tr_pop(struct x86_tr *t, struct x86_tr_insn *ti)
 {
 	const ZydisDecodedOperand *o = &ti->d.op[0];
 	u32 g = ti->i->reg[0] / 8;
+	struct asm_rm at;
 
 	if (ti->d.z.operand_width != 64 || o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
 	    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_GPR64)
 		return false;
-	x86_tr_check_at(t, X86_RSP, 0, 8, false);
+	at = x86_tr_check_at(t, X86_RSP, 0, 8, false);
 	x86_tr_map(t);
 	if (x86_tr_resident(g)) {
-		asm_load(&t->a, x86_tr_host(g), X86_TR_AT);
+		asm_load(&t->a, x86_tr_host(g), at);
 	} else {
-		asm_load(&t->a, H_RAX, X86_TR_AT);
+		asm_load(&t->a, H_RAX, at);
 		x86_tr_put(t, g, H_RAX);
 	}
 	if (g != X86_RSP)
@@ -224,11 +295,13 @@ bool x86_tr_pop(struct x86_tr *t, struct x86_tr_insn *ti)
 
 bool x86_tr_leave(struct x86_tr *t, struct x86_tr_insn *ti)
 {
+	struct asm_rm at;
+
 	if (ti->d.z.operand_width != 64)
 		return false;
-	x86_tr_check_at(t, X86_RBP, 0, 8, false);
+	at = x86_tr_check_at(t, X86_RBP, 0, 8, false);
 	x86_tr_map(t);
-	asm_load(&t->a, H_RAX, X86_TR_AT);
+	asm_load(&t->a, H_RAX, at);
 	asm_lea(&t->a, RSP, asm_mem(x86_tr_host(X86_RBP), 8));
 	asm_mov(&t->a, x86_tr_host(X86_RBP), H_RAX);
 	return true;

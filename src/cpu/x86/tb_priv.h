@@ -12,6 +12,27 @@
 
 #define X86_TR_FLAGS ((u16)X86_FLAGS_ARITH)
 
+/* What is known at a place in the code. */
+struct x86_tr_state {
+	bool host, slot; /* where the guest's flags are; neither: nobody reads them */
+	bool broken;	 /* an invariant does not hold: give the block up */
+	u8 simd;	 /* families whose check has passed */
+	u16 groups;	 /* whose check has passed */
+};
+
+/* An access's part in a group that shares one check (tb_share.c). */
+struct x86_tr_share {
+	s8 group; /* -1: none */
+	bool leads, last;
+	bool write; /* leads: what the check is for */
+	s32 lo;	    /* leads: start of the span, from the access's own address */
+	u32 span;
+};
+enum { X86_TR_OPERAND, X86_TR_STACK };
+#define X86_TR_MAX_GROUPS 14
+/* In the red zone of the C stack: host minus guest address of a group. -8 is for emitters. */
+#define X86_TR_GROUP_AT(g) asm_mem(H_RSP, -16 - 8 * (g))
+
 /* A guest instruction of the trace. */
 struct x86_tr_insn {
 	const struct x86_insn *i;
@@ -28,7 +49,11 @@ struct x86_tr_insn {
 	s32 next;	       /* where fall-through goes, from the start of the page */
 	s16 jump;	       /* trace index of the target; -1: outside */
 	u8 simd_in;	       /* families checked on all ways that jump here */
-	u32 at;		       /* position of its code */
+	struct x86_tr_share share[2];
+	u32 at;			   /* position of its code */
+	struct x86_tr_state state; /* there */
+	bool copied;		   /* something goes to its copy (tb_share.c) */
+	u32 copy_at;
 };
 
 /* Code that stands behind the block: what is rarely executed. */
@@ -55,17 +80,11 @@ struct x86_tr_cold {
 	s32 undo;
 	u32 fix[5]; /* jumps to here */
 	u32 back;
+	s16 back_copy; /* if not -1: back to the copy of this instruction instead */
 };
 
-#define X86_TR_MAX_COLD (X86_TB_MAX_INSNS * 4)
+#define X86_TR_MAX_COLD (X86_TB_MAX_INSNS * 6)
 #define X86_TR_MAX_FIX	(X86_TB_MAX_INSNS * 2)
-
-/* What is known at a place in the code. */
-struct x86_tr_state {
-	bool host, slot; /* where the guest's flags are; neither: nobody reads them */
-	bool broken;	 /* an invariant does not hold: give the block up */
-	u8 simd;	 /* families whose check has passed */
-};
 
 struct x86_tr {
 	struct x86_asm a;
@@ -90,6 +109,12 @@ struct x86_tr {
 		s16 insn;
 	} fix[X86_TR_MAX_FIX]; /* jumps to instructions of the block */
 	u32 nfix;
+	struct {
+		u32 place;
+		s16 insn;
+	} copy_fix[X86_TB_MAX_INSNS]; /* jumps to copies */
+	u32 ncopy_fix;
+	bool copying; /* no groups in copies */
 	struct x86_tr_insn in[X86_TB_MAX_INSNS];
 	u8 bytes[PAGE_SIZE + 16]; /* of the page, as far as tier 0 has looked at them */
 };
@@ -101,6 +126,8 @@ const struct x86_insn *x86_tr_decoded(const struct x86_tr *t, s32 off, u32 *inde
 struct x86_tr_cold *x86_tr_cold(struct x86_tr *t, enum x86_tr_cold_kind kind, u32 place);
 /* To the cold code that executes the instruction at hand in tier 0, if cc holds. */
 void x86_tr_slow_if(struct x86_tr *t, u8 cc);
+/* To the copy of the instruction at hand, if cc holds. */
+void x86_tr_copy_if(struct x86_tr *t, u8 cc);
 void x86_tr_call(struct x86_tr *t, enum x86_tb_stub stub);
 void x86_tr_jmp(struct x86_tr *t, enum x86_tb_stub stub);
 /* The next host instruction may fault on behalf of the guest instruction at hand. */
@@ -150,16 +177,19 @@ void x86_tr_put(struct x86_tr *t, u32 gpr, u8 host);
 /* The effective address of i's memory operand to RCX (not FS/GS bases), without touching flags. Clobbers RAX. false: cannot. */
 bool x86_tr_ea(struct x86_tr *t, const struct x86_insn *i, u8 to);
 /*
- * Checks an access to i's memory operand, or to [base + disp] for stack accesses. On a hit goes on with RAX = host page,
- * RCX = offset in it, host flags clobbered; else to the cold code of the instruction at hand.
+ * Checks an access to i's memory operand, or to [base + disp] for stack accesses: on success the host's operand is *at, made
+ * of RAX and another register; else control goes to the cold code of the instruction at hand. Host flags are clobbered as t says.
  */
-bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write);
-void x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write);
-#define X86_TR_AT asm_sib(H_RAX, H_RCX, 0, 0)
+bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at);
+struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write);
 
 /* Emitters. false: nothing is emitted for this form, take SLOW. */
 typedef bool x86_tr_fn(struct x86_tr *t, struct x86_tr_insn *ti);
 x86_tr_fn x86_tr_push, x86_tr_pop, x86_tr_leave;
+
+/* ---- tb_share.c ---- */
+/* Finds the groups. */
+void x86_tr_share(struct x86_tr *t);
 
 /* ---- tb_flow.c ---- */
 x86_tr_fn x86_tr_jcc, x86_tr_jcxz, x86_tr_loop, x86_tr_jmp_insn, x86_tr_call_insn, x86_tr_ret;
@@ -184,6 +214,8 @@ x86_tr_fn x86_tr_cli, x86_tr_sti, x86_tr_pushf, x86_tr_swapgs, x86_tr_segment_ba
 /* ---- tb_insn.c ---- */
 /* One instruction. false: nothing usable was emitted. */
 bool x86_tr_emit(struct x86_tr *t, struct x86_tr_insn *ti);
+/* Is there code for it, as far as can be told from outside? */
+bool x86_tr_has_emitter(const struct x86_tr_insn *ti);
 /* May the block go on behind this instruction after it was executed by SLOW? */
 bool x86_tr_harmless(const struct x86_tr_insn *ti);
 /* Re-encodes an instruction for mapped registers (tb_generic.c). */

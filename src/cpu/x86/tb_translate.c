@@ -77,7 +77,7 @@ static bool take(struct x86_tr *t, s32 off)
 		return false;
 	x86_tr_flag_effects(&ti->d.z, &ti->use, &ti->kill);
 	ti->next = off + ti->i->len;
-	ti->branch = ti->inverted = ti->last = ti->label = ti->loop = false;
+	ti->branch = ti->inverted = ti->last = ti->label = ti->loop = ti->copied = false;
 	ti->jump = -1;
 	ti->simd_in = 0xff;
 	ti->live_in = ti->live_out = 0;
@@ -226,7 +226,8 @@ struct x86_tr_cold *x86_tr_cold(struct x86_tr *t, enum x86_tr_cold_kind kind, u3
 		return NULL;
 	}
 	c = &t->cold[t->ncold++];
-	*c = (struct x86_tr_cold){.kind = (u8)kind, .nfix = 1, .simd = t->s.simd, .insn = -1};
+	*c = (struct x86_tr_cold){
+		.kind = (u8)kind, .nfix = 1, .simd = t->s.simd, .insn = -1, .back_copy = -1};
 	c->fix[0] = place;
 	if (t->cur)
 		c->insn = (s16)(t->cur - t->in);
@@ -245,6 +246,19 @@ void x86_tr_slow_if(struct x86_tr *t, u8 cc)
 		t->s.broken = true;
 }
 
+void x86_tr_copy_if(struct x86_tr *t, u8 cc)
+{
+	u32 place = asm_jcc(&t->a, cc);
+
+	if (t->ncopy_fix == ARRAY_SIZE(t->copy_fix)) {
+		t->s.broken = true;
+		return;
+	}
+	t->copy_fix[t->ncopy_fix].place = place;
+	t->copy_fix[t->ncopy_fix++].insn = (s16)(t->cur - t->in);
+	t->cur->copied = true;
+}
+
 static void call_slow(struct x86_tr *t, const struct x86_tr_insn *ti, u8 simd)
 {
 	asm_mov_imm32(&t->a, H_RAX, ti->index);
@@ -260,6 +274,7 @@ void x86_tr_slow(struct x86_tr *t)
 	call_slow(t, ti, t->s.simd);
 	t->s.host = false;
 	t->s.slot = true;
+	t->s.groups = 0;
 }
 
 /* ---- the block ---- */
@@ -273,9 +288,6 @@ static void label(struct x86_tr *t, struct x86_tr_insn *ti)
 		t->s.slot = false;
 	t->s.host = false;
 	t->s.simd &= ti->simd_in;
-	ti->at = t->a.n;
-	if (ti->loop)
-		x86_tr_poll(t, ti->i->off);
 }
 
 static bool falls_through(const struct x86_tr *t, const struct x86_tr_insn *ti)
@@ -283,32 +295,101 @@ static bool falls_through(const struct x86_tr *t, const struct x86_tr_insn *ti)
 	return !ti->last || t->end >= 0;
 }
 
+/* One instruction, and what its cold code goes back to. */
 static void insn(struct x86_tr *t, struct x86_tr_insn *ti)
 {
-	struct x86_tr_state before;
-	struct x86_asm a;
-	u32 first, nr_map;
+	struct x86_tr_state before = t->s;
+	struct x86_asm a = t->a;
+	u32 first = t->ncold, nr_map = t->out->nr_map, fixes = t->ncopy_fix;
 
 	t->cur = ti;
 	t->slow = NULL;
-	if (ti->label)
-		label(t, ti);
-	a = t->a;
-	before = t->s;
-	first = t->ncold;
-	nr_map = t->out->nr_map;
 	if (!x86_tr_emit(t, ti)) {
 		t->a = a;
 		t->s = before;
 		t->ncold = first;
 		t->out->nr_map = nr_map;
+		t->ncopy_fix = fixes;
 		x86_tr_slow(t);
 		if (!falls_through(t, ti))
 			x86_tr_leave_at(t, ti->next);
 	}
+	for (u32 w = 0; w < ARRAY_SIZE(ti->share); w++)
+		if (ti->share[w].last)
+			t->s.groups &= (u16)~BIT(ti->share[w].group);
 	for (u32 k = first; k < t->ncold; k++) {
 		t->cold[k].back = t->a.n;
 		t->cold[k].reload = t->s.host && ti->live_out;
+		if (t->s.groups && !t->copying) {
+			t->cold[k].back_copy = (s16)(ti + 1 - t->in);
+			ti[1].copied = true;
+		}
+	}
+}
+
+static void hot(struct x86_tr *t)
+{
+	t->s = (struct x86_tr_state){.slot = true};
+	t->copying = false;
+	for (u32 k = 0; k < t->n; k++) {
+		struct x86_tr_insn *ti = &t->in[k];
+
+		t->cur = ti;
+		if (ti->label)
+			label(t, ti);
+		ti->at = t->a.n;
+		ti->state = t->s;
+		if (ti->loop)
+			x86_tr_poll(t, ti->i->off);
+		insn(t, ti);
+	}
+	t->cur = NULL;
+}
+
+static void fall_out(struct x86_tr *t)
+{
+	t->cur = NULL;
+	if (t->end < 0)
+		return;
+	if (x86_tr_live_at(t, t->end))
+		x86_tr_to_slot(t);
+	x86_tr_exit(t, t->end, false);
+}
+
+/* From a copy back to the block, at ti. */
+static void rejoin(struct x86_tr *t, const struct x86_tr_insn *ti)
+{
+	if (ti->live_in && ti->state.slot)
+		x86_tr_to_slot(t);
+	if (ti->live_in && ti->state.host)
+		x86_tr_to_host(t);
+	asm_fix(&t->a, asm_jmp(&t->a), ti->at);
+}
+
+/* The copy from instruction k on, until no group is alive. Whoever comes to a copy has the flags in SLOT. Returns where it ended. */
+static u32 copy(struct x86_tr *t, u32 k)
+{
+	t->copying = true;
+	t->s = (struct x86_tr_state){.slot = true, .simd = t->in[k].state.simd, .broken = t->s.broken};
+	for (;; k++) {
+		struct x86_tr_insn *ti = &t->in[k];
+
+		t->cur = ti;
+		if (ti->copied) {
+			if (ti->live_in)
+				x86_tr_to_slot(t);
+			t->s.host = false;
+			ti->copy_at = t->a.n;
+		}
+		insn(t, ti);
+		if (k + 1 == t->n) {
+			fall_out(t);
+			return k;
+		}
+		if (!t->in[k + 1].state.groups) {
+			rejoin(t, &t->in[k + 1]);
+			return k;
+		}
 	}
 }
 
@@ -334,9 +415,9 @@ static void cold(struct x86_tr *t, const struct x86_tr_cold *c)
 			asm_byte(&t->a, c->bit);
 			leave = asm_jcc(&t->a, CC_E);
 		}
-		if (c->reload)
+		if (c->reload && c->back_copy < 0)
 			x86_tr_load_flags(&t->a);
-		asm_fix(&t->a, asm_jmp(&t->a), c->back);
+		asm_fix(&t->a, asm_jmp(&t->a), c->back_copy < 0 ? c->back : t->in[c->back_copy].copy_at);
 		if (leave) {
 			asm_fix(&t->a, leave, t->a.n);
 			x86_tr_leave_at(t, ti->next);
@@ -360,23 +441,18 @@ static bool emit(struct x86_tr *t)
 	struct x86_tb_out *out = t->out;
 
 	t->a = (struct x86_asm){.code = out->code, .cap = sizeof(out->code)};
-	t->ncold = t->nfix = out->nr_map = 0;
-	t->s.broken = false;
-	t->s.host = false;
-	t->s.slot = true;
-	t->s.simd = 0;
+	t->ncold = t->nfix = t->ncopy_fix = out->nr_map = 0;
+	hot(t);
+	fall_out(t);
 	for (u32 k = 0; k < t->n; k++)
-		insn(t, &t->in[k]);
-	t->cur = NULL;
-	if (t->end >= 0) {
-		if (x86_tr_live_at(t, t->end))
-			x86_tr_to_slot(t);
-		x86_tr_exit(t, t->end, false);
-	}
+		if (t->in[k].copied)
+			k = copy(t, k);
 	for (u32 k = 0; k < t->ncold; k++)
 		cold(t, &t->cold[k]);
 	for (u32 k = 0; k < t->nfix; k++)
 		asm_fix(&t->a, t->fix[k].place, t->in[t->fix[k].insn].at);
+	for (u32 k = 0; k < t->ncopy_fix; k++)
+		asm_fix(&t->a, t->copy_fix[k].place, t->in[t->copy_fix[k].insn].copy_at);
 	out->size = t->a.n;
 	out->nr_insns = t->n;
 	return !t->s.broken && !t->a.full;
@@ -398,6 +474,7 @@ int x86_tb_translate(struct x86_code *code, struct x86_code_page *page, u8 set, 
 		if (!t.n)
 			return -ENOSPC;
 		x86_tr_liveness(&t);
+		x86_tr_share(&t);
 		if (emit(&t))
 			return 0;
 	}
