@@ -13,7 +13,6 @@
 #include "kvm/vcpu_priv.h"
 
 #include "uapi/signals.h"
-#include "uapi/sys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -31,31 +30,6 @@ static void after_signal(void *arg)
 
 	__atomic_fetch_or(&v->todo, KVM_TODO_SIGNAL, __ATOMIC_SEQ_CST);
 	kvm_vcpu_kick(v);
-}
-
-static u64 set_sigmask(u64 set)
-{
-	u64 old = 0;
-
-	sys(SYS_rt_sigprocmask, SIG_SETMASK, &set, &old, sizeof(set));
-	return old;
-}
-
-/*
- * KVM_SET_SIGNAL_MASK. Signals pending already end the run before it begins and stay pending,
- * without their handler being called: that is what callers who take them with sigwait rely on.
- * Returns true in that case, with the mask unchanged.
- */
-static bool apply_sigmask(struct kvm_vcpu *v, u64 *old)
-{
-	u64 pending = 0;
-
-	sys(SYS_rt_sigpending, &pending, sizeof(pending));
-	if (pending & ~v->sigmask)
-		return true;
-	/* The engine's own faults must not be blocked: that would kill the process. */
-	*old = set_sigmask(v->sigmask & ~UAPI_FAULT_SIGNALS);
-	return false;
 }
 
 /* ---- what the guest's state means ---- */
@@ -479,16 +453,17 @@ static int run_checked(struct kvm_vcpu *v)
 
 long kvm_vcpu_run(struct kvm_vcpu *v)
 {
-	u64 old_mask = 0;
-	bool masked = v->sigmask_set;
+	bool masked = false;
 	int ret;
 
 	/* What was handled before this call interrupts nothing. */
 	__atomic_fetch_and(&v->todo, ~(u32)KVM_TODO_SIGNAL, __ATOMIC_SEQ_CST);
 	uapi_thread_enter(after_signal, v);
-	if (masked && apply_sigmask(v, &old_mask)) {
-		masked = false;
-		after_signal(v);
+	if (v->sigmask_set) {
+		masked = uapi_run_mask_enter(v->sigmask);
+		/* A signal that waits already ends the run before it begins. */
+		if (!masked)
+			after_signal(v);
 	}
 	/* The VMM ran since: what it wrote to guest memory may be code that was decoded before. */
 	x86_code_io_epoch(v->vm->code);
@@ -497,7 +472,7 @@ long kvm_vcpu_run(struct kvm_vcpu *v)
 		store_regs(v);
 	save_status(v);
 	if (masked)
-		set_sigmask(old_mask);
+		uapi_run_mask_leave();
 	uapi_thread_leave();
 	return ret;
 }

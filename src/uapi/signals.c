@@ -11,6 +11,12 @@
  * flags and the mask the client asked for, except: SA_SIGINFO is always set, the fault
  * signals are left out of every mask (uapi_sigmask() says why), and SA_RESETHAND of a fault signal
  * is carried out here, since our handler has to stay.
+ *
+ * Run masks (KVM_SET_SIGNAL_MASK). In the kernel's KVM a signal that only the run mask lets through
+ * ends the run and is still pending afterwards, as it is never delivered under that mask. Here it
+ * is: the trampoline blocks it and queues it again, with all that it came with. Signals without a
+ * handler get the trampoline, too, from the first run mask on that needs it; elsewhere it does what
+ * the kernel would.
  */
 #include "uapi/signals.h"
 #include "base/guard.h"
@@ -30,6 +36,8 @@
 #define LIBC_SIGS   (SIGBIT(32) | SIGBIT(33))
 #define FAULTS	    UAPI_FAULT_SIGNALS
 #define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+/* Ignored by default. */
+#define HARMLESS (SIGBIT(SIGCHLD) | SIGBIT(SIGCONT) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH))
 #ifndef SA_RESTORER
 #define SA_RESTORER 0x04000000
 #endif
@@ -51,6 +59,9 @@ static struct disposition table[NR_SIGS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static u32 installed; /* written once, under the lock */
 static bool interposed;
+/* Signals whose default action is not to do nothing, and which the kernel carries out itself;
+ * atomic. */
+static u64 plain_default;
 static uapi_fault_fn *hooks[MAX_HOOKS];
 
 /* Initial-exec: a handler must not make the dynamic linker allocate. */
@@ -58,6 +69,9 @@ static uapi_fault_fn *hooks[MAX_HOOKS];
 static THREAD void (*guest_after)(void *arg);
 static THREAD void *guest_arg;
 static THREAD bool faults_unblocked;
+/* Between uapi_run_mask_enter() and _leave(): the mask to go back to. */
+static THREAD bool run_masked;
+static THREAD u64 own_mask;
 static THREAD u64
 	hidden_blocked; /* fault signals that the client believes blocked on this thread */
 
@@ -135,19 +149,75 @@ static bool is_handler(const struct kernel_action *act)
 
 /* ---- trampolines ---- */
 
+static void trampoline(int sig, siginfo_t *si, void *uc);
+static void fault_trampoline(int sig, siginfo_t *si, void *uc);
+
+static void note_plain(int sig, bool plain)
+{
+	if (plain && !(SIGBIT(sig) & HARMLESS))
+		__atomic_fetch_or(&plain_default, SIGBIT(sig), __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(&plain_default, ~SIGBIT(sig), __ATOMIC_SEQ_CST);
+}
+
+static void tell_guest(void)
+{
+	int saved = errno;
+
+	if (guest_after)
+		guest_after(guest_arg);
+	errno = saved;
+}
+
 static void call_client(const struct kernel_action *act, int sig, siginfo_t *si, void *uc)
 {
-	int saved;
-
 	if (act->flags & SA_SIGINFO)
 		((void (*)(int, siginfo_t *, void *))act->handler)(sig, si, uc);
 	else
 		((void (*)(int))act->handler)(sig);
-	if (guest_after) {
-		saved = errno;
-		guest_after(guest_arg);
-		errno = saved;
-	}
+	tell_guest();
+}
+
+/* Sent to the process as a whole, so that any of its threads may take it? kill(2) and the kernel
+ * do so; of the rest nobody can tell. */
+static bool for_process(const siginfo_t *si)
+{
+	return si->si_code == SI_USER || si->si_code > 0;
+}
+
+/* Queues the signal again with all that it came with. It should be blocked. */
+static void queue_again(int sig, siginfo_t *si, bool process)
+{
+	long pid = sys(SYS_getpid, 0), tid = sys(SYS_gettid, 0);
+
+	if (process && !sys(SYS_rt_sigqueueinfo, pid, sig, si))
+		return;
+	if (sys(SYS_rt_tgsigqueueinfo, pid, tid, sig, si))
+		sys(SYS_tgkill, pid, tid, sig);
+}
+
+/* A signal that only the run mask let through: pending again, and blocked for the rest of the run.
+ */
+static void defer(int sig, siginfo_t *si, ucontext_t *uc)
+{
+	u64 all = ~FAULTS, mask;
+
+	/* With SA_NODEFER it is not blocked even here. */
+	sys(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, sizeof(all));
+	queue_again(sig, si, for_process(si));
+	memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
+	mask |= own_mask;
+	memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
+	tell_guest();
+}
+
+/* The client's handler runs under the mask that it would have without the run mask. */
+static void mask_as_own(int sig, const struct kernel_action *act)
+{
+	u64 mask = own_mask | act->mask | (act->flags & SA_NODEFER ? 0 : SIGBIT(sig));
+
+	mask &= ~FAULTS;
+	sys(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
 }
 
 /*
@@ -160,7 +230,8 @@ static void default_action(int sig, siginfo_t *si)
 	struct kernel_action dfl = {.handler = (void *)SIG_DFL};
 
 	kernel_sigaction(sig, &dfl, NULL);
-	sys(SYS_rt_tgsigqueueinfo, sys(SYS_getpid, 0), sys(SYS_gettid, 0), sig, si);
+	note_plain(sig, !is_fault(sig));
+	queue_again(sig, si, false);
 }
 
 /* Returns false when another thread has used up the one call that SA_RESETHAND grants. */
@@ -176,18 +247,37 @@ static bool reset_hand(int sig, const struct kernel_action *seen)
 	return first;
 }
 
+/* The kernel's disposition that leads to the trampoline under the client's terms. */
+static int kernel_handler(int sig, struct kernel_action act)
+{
+	act.handler = is_fault(sig) ? (void *)fault_trampoline : (void *)trampoline;
+	act.flags |= SA_SIGINFO | SA_RESTORER;
+	act.restorer = (void *)uapi_restore;
+	act.mask &= ~FAULTS;
+	return (int)kernel_sigaction(sig, &act, NULL);
+}
+
 static void trampoline(int sig, siginfo_t *si, void *uc)
 {
 	struct kernel_action act = table_read(sig);
 
 	if (act.handler == (void *)SIG_IGN)
 		return;
+	if (run_masked && own_mask & SIGBIT(sig)) {
+		/* The kernel has used up the one call, which is still to come. */
+		if (act.flags & SA_RESETHAND)
+			kernel_handler(sig, act);
+		defer(sig, si, uc);
+		return;
+	}
 	/* Another thread changed the disposition while this signal was on its way. */
 	if (act.handler == (void *)SIG_DFL ||
 	    (act.flags & SA_RESETHAND && !reset_hand(sig, &act))) {
 		default_action(sig, si);
 		return;
 	}
+	if (run_masked)
+		mask_as_own(sig, &act);
 	call_client(&act, sig, si, uc);
 }
 
@@ -239,15 +329,11 @@ static int install(int sig)
 
 	if (is_fault(sig)) {
 		act.flags = is_handler(&act) ? act.flags & ~(u64)SA_RESETHAND : SA_ONSTACK;
-		act.handler = (void *)fault_trampoline;
-	} else if (is_handler(&act)) {
-		act.handler = (void *)trampoline;
-	} else {
-		return (int)kernel_sigaction(sig, &act, NULL);
+		return kernel_handler(sig, act);
 	}
-	act.flags |= SA_SIGINFO | SA_RESTORER;
-	act.restorer = (void *)uapi_restore;
-	act.mask &= ~FAULTS;
+	note_plain(sig, act.handler == (void *)SIG_DFL);
+	if (is_handler(&act))
+		return kernel_handler(sig, act);
 	return (int)kernel_sigaction(sig, &act, NULL);
 }
 
@@ -276,6 +362,7 @@ static int install_all(void)
 		if (err)
 			return err;
 		table_write(sig, &act);
+		note_plain(sig, !is_fault(sig) && act.handler == (void *)SIG_DFL);
 	}
 	for (sig = 1; sig < NR_SIGS && !err; sig++) {
 		if (SIGBIT(sig) & (LIBC_SIGS | UNBLOCKABLE))
@@ -410,6 +497,53 @@ int uapi_sigmask(int how, const sigset_t *set, sigset_t *old)
 		memcpy(old, &before, sizeof(before));
 	}
 	return 0;
+}
+
+/* ---- run masks ---- */
+
+/* The trampoline for signals that have no handler. What happens elsewhere stays the default action.
+ */
+static void catch_defaults(u64 sigs)
+{
+	u64 mask = table_lock();
+	int sig;
+
+	sigs &= plain_default;
+	for (sig = 1; sig < NR_SIGS; sig++) {
+		struct kernel_action act = {.flags = SA_RESTART};
+
+		if (sigs & SIGBIT(sig) && !kernel_handler(sig, act))
+			note_plain(sig, false);
+	}
+	table_unlock(mask);
+}
+
+bool uapi_run_mask_enter(u64 run)
+{
+	u64 own = 0, pending = 0, bare;
+
+	run &= ~FAULTS;
+	sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &own, sizeof(own));
+	bare = own & ~run & __atomic_load_n(&plain_default, __ATOMIC_SEQ_CST);
+	if (unlikely(bare) && interposed)
+		catch_defaults(bare);
+	sys(SYS_rt_sigpending, &pending, sizeof(pending));
+	if (pending & ~run)
+		return false;
+	own_mask = own;
+	run_masked = true;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	sys(SYS_rt_sigprocmask, SIG_SETMASK, &run, NULL, sizeof(run));
+	return true;
+}
+
+void uapi_run_mask_leave(void)
+{
+	/* Whatever this lets through is not blocked by the thread's own mask, so the trampoline's
+	 * choice is right on either side of it. */
+	sys(SYS_rt_sigprocmask, SIG_SETMASK, &own_mask, NULL, sizeof(own_mask));
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	run_masked = false;
 }
 
 /* ---- guests ---- */

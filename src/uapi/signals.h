@@ -37,6 +37,13 @@ void uapi_thread_enter(void (*after)(void *arg), void *arg);
 void uapi_thread_leave(void);
 
 /*
+ * KVM_SET_SIGNAL_MASK, for a thread inside a guest: it has the mask `run` instead of its own in between. A signal that its own mask blocks
+ * then reaches after(), not its handler, and is pending afterwards. false: such a signal is pending already, and nothing has changed.
+ */
+bool uapi_run_mask_enter(u64 run) __must_check;
+void uapi_run_mask_leave(void);
+
+/*
  * pthread_sigmask(3) as the client means it. Once trampolines are installed UAPI_FAULT_SIGNALS never stay blocked in
  * the kernel, where a fault that meets its signal blocked kills the process; the client reads back what it set. -errno.
  */
