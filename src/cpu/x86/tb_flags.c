@@ -171,6 +171,7 @@ void x86_tr_to_slot(struct x86_tr *t)
 	if (!t->s.host)
 		t->s.broken = true;
 	x86_tr_save_flags(&t->a);
+	t->rax = -1;
 	t->s.slot = true;
 }
 
@@ -181,6 +182,7 @@ void x86_tr_to_host(struct x86_tr *t)
 	if (!t->s.slot)
 		t->s.broken = true;
 	x86_tr_load_flags(&t->a);
+	t->rax = -1;
 	t->s.host = true;
 }
 

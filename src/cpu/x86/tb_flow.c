@@ -288,6 +288,7 @@ static bool load_target(struct x86_tr *t, struct x86_tr_insn *ti)
 		return false;
 	x86_tr_map(t);
 	asm_load(&t->a, H_RAX, at);
+	t->rax = -1;
 	return true;
 }
 

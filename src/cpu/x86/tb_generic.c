@@ -433,6 +433,9 @@ static bool generic(struct x86_tr *t, struct x86_tr_insn *ti, bool faults)
 	}
 	if (wants)
 		x86_tr_to_host(t);
+	if (p.nbound)
+		t->rax = -1;
+	t->keeps_rax = true;
 	for (u32 k = 0; k < p.nbound; k++)
 		if (p.bound[k].load)
 			x86_tr_get(t, p.bound[k].host, p.bound[k].gpr);

@@ -77,8 +77,10 @@ static bool lea(struct x86_tr *t, struct x86_tr_insn *ti)
 	/* An operand narrower than the address wants no more of it than 32 bits. */
 	if (bits < 64 && ea.asize == 8)
 		ea.asize = 4;
-	if (bits >= 32 && x86_tr_resident((u32)g))
+	if (bits >= 32 && x86_tr_resident((u32)g)) {
+		t->keeps_rax = x86_tr_resident(ea.index);
 		return x86_tr_ea(t, &ea, x86_tr_host((u32)g));
+	}
 	if (!x86_tr_ea(t, &ea, H_RCX))
 		return false;
 	if (bits >= 32)

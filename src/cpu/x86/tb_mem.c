@@ -10,6 +10,8 @@
 
 void x86_tr_get(struct x86_tr *t, u8 host, u32 gpr)
 {
+	if (host == H_RAX)
+		t->rax = -1;
 	asm_op(&t->a, OP_MOV_LOAD | A_W, host, x86_tr_home(gpr));
 }
 
@@ -87,6 +89,7 @@ static void compare(struct x86_tr *t, u8 la, u32 size, bool write)
 {
 	struct x86_asm *a = &t->a;
 
+	t->rax = -1;
 	entry_offset(t, la);
 	if (la == H_RCX) {
 		asm_op(a, 0x33 | A_W, H_RCX, asm_gs_at(H_RAX, X86_GS_TAG(t->set, write)));
@@ -152,6 +155,7 @@ static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr
 		asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(H_RCX));
 	}
 	asm_store(&t->a, X86_TR_GROUP_AT(s->group), H_RAX);
+	t->rax = s->group;
 	t->s.groups |= (u16)BIT(s->group);
 	return true;
 }
@@ -159,14 +163,12 @@ static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr
 static bool check_shared(struct x86_tr *t, const struct x86_insn *i, u8 which, struct asm_rm *at)
 {
 	const struct x86_tr_share *s = &t->cur->share[which];
-	bool loaded = false;
 
 	if (t->copying || s->group < 0 || !fits32(i->disp))
 		return false;
 	if (!(t->s.groups & BIT(s->group))) {
 		if (!s->leads || !lead(t, i, s))
 			return false;
-		loaded = true;
 	}
 	if (is_plain(i)) {
 		*at = asm_sib(H_RAX, x86_tr_host(i->base), 0, (s32)i->disp);
@@ -174,8 +176,9 @@ static bool check_shared(struct x86_tr *t, const struct x86_insn *i, u8 which, s
 		x86_tr_ea(t, i, H_RCX); /* groups have no index that would need RAX */
 		*at = asm_sib(H_RAX, H_RCX, 0, 0);
 	}
-	if (!loaded)
+	if (t->rax != s->group)
 		asm_load(&t->a, H_RAX, X86_TR_GROUP_AT(s->group));
+	t->rax = s->group;
 	return true;
 }
 
@@ -217,6 +220,7 @@ static bool push_memory(struct x86_tr *t, struct x86_tr_insn *ti)
 		return false;
 	x86_tr_map(t);
 	asm_load(&t->a, H_RAX, at);
+	t->rax = -1;
 	asm_store(&t->a, RED_ZONE, H_RAX);
 	at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	asm_lea(&t->a, H_RAX, at);
@@ -235,6 +239,7 @@ static bool push_register(struct x86_tr *t, struct x86_tr_insn *ti)
 	if (x86_tr_resident(g)) {
 		x86_tr_map(t);
 		asm_store(&t->a, at, x86_tr_host(g));
+		t->keeps_rax = true;
 	} else {
 		asm_lea(&t->a, H_RAX, at);
 		x86_tr_get(t, H_RCX, g);
@@ -284,6 +289,7 @@ bool x86_tr_pop(struct x86_tr *t, struct x86_tr_insn *ti)
 	x86_tr_map(t);
 	if (x86_tr_resident(g)) {
 		asm_load(&t->a, x86_tr_host(g), at);
+		t->keeps_rax = true;
 	} else {
 		asm_load(&t->a, H_RAX, at);
 		x86_tr_put(t, g, H_RAX);

@@ -100,6 +100,8 @@ struct x86_tr {
 	/* while emitting */
 	struct x86_tr_insn *cur;
 	struct x86_tr_cold *slow; /* of cur; NULL: none needed yet */
+	s8 rax;	       /* the group whose value RAX holds, -1: none. Whoever changes RAX in front of a check says so */
+	bool keeps_rax; /* cur's emitter has seen to that */
 	struct x86_tr_state s;
 
 	struct x86_tr_cold cold[X86_TR_MAX_COLD];

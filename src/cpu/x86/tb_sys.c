@@ -110,6 +110,7 @@ bool x86_tr_pushf(struct x86_tr *t, struct x86_tr_insn *ti)
 	asm_op(&t->a, 0x0b, H_RAX, asm_gs(X86_GS(rflags)));
 	asm_alu_imm(&t->a, 0, 4, asm_reg(H_RAX), (s32)~(X86_FLAG_VM | X86_FLAG_RF));
 	asm_store(&t->a, asm_mem(H_RSP, -8), H_RAX);
+	t->rax = -1;
 	at = x86_tr_check_at(t, X86_RSP, -8, 8, true);
 	asm_lea(&t->a, H_RAX, at);
 	asm_load(&t->a, H_RCX, asm_mem(H_RSP, -8));

@@ -282,6 +282,7 @@ void x86_tr_slow(struct x86_tr *t)
 /* Where branches of the block arrive, the flags are in SLOT. */
 static void label(struct x86_tr *t, struct x86_tr_insn *ti)
 {
+	t->rax = -1;
 	if (ti->live_in)
 		x86_tr_to_slot(t);
 	else
@@ -304,6 +305,7 @@ static void insn(struct x86_tr *t, struct x86_tr_insn *ti)
 
 	t->cur = ti;
 	t->slow = NULL;
+	t->keeps_rax = false;
 	if (!x86_tr_emit(t, ti)) {
 		t->a = a;
 		t->s = before;
@@ -311,9 +313,12 @@ static void insn(struct x86_tr *t, struct x86_tr_insn *ti)
 		t->out->nr_map = nr_map;
 		t->ncopy_fix = fixes;
 		x86_tr_slow(t);
+		t->keeps_rax = false;
 		if (!falls_through(t, ti))
 			x86_tr_leave_at(t, ti->next);
 	}
+	if (!t->keeps_rax)
+		t->rax = -1;
 	for (u32 w = 0; w < ARRAY_SIZE(ti->share); w++)
 		if (ti->share[w].last)
 			t->s.groups &= (u16)~BIT(ti->share[w].group);
@@ -330,6 +335,7 @@ static void insn(struct x86_tr *t, struct x86_tr_insn *ti)
 static void hot(struct x86_tr *t)
 {
 	t->s = (struct x86_tr_state){.slot = true};
+	t->rax = -1;
 	t->copying = false;
 	for (u32 k = 0; k < t->n; k++) {
 		struct x86_tr_insn *ti = &t->in[k];
@@ -370,6 +376,7 @@ static void rejoin(struct x86_tr *t, const struct x86_tr_insn *ti)
 static u32 copy(struct x86_tr *t, u32 k)
 {
 	t->copying = true;
+	t->rax = -1;
 	t->s = (struct x86_tr_state){.slot = true, .simd = t->in[k].state.simd, .broken = t->s.broken};
 	for (;; k++) {
 		struct x86_tr_insn *ti = &t->in[k];
