@@ -235,6 +235,7 @@ static const struct capability capabilities[] = {
 	CAP_ENABLE(X86_USER_SPACE_MSR, 1, kvm_enable_user_space_msr,
 		   "test_policy: user_space_msr"),
 	CAP(X86_MSR_FILTER, 1, "test_policy: msr_filter"),
+	CAP(BINARY_STATS_FD, 1, "test_binstats: vcpu_file"),
 };
 
 static const struct capability *find(u64 cap)

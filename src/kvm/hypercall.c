@@ -89,6 +89,7 @@ int kvm_op_hypercall(void *m)
 
 	for (u32 i = 0; i < ARRAY_SIZE(args); i++)
 		c.arg[i] = wide ? cpu->gpr[args[i]] : (u32)cpu->gpr[args[i]];
+	v->hypercalls++;
 	ret = dispatch(&c, wide ? cpu->gpr[X86_RAX] : (u32)cpu->gpr[X86_RAX]);
 	cpu->gpr[X86_RAX] = wide ? (u64)ret : (u32)ret;
 	return 0;

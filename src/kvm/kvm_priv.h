@@ -74,6 +74,12 @@ struct kvm_vm {
 	u64 wall_clock_msr;
 	u32 nr_mmu_pages; /* KVM_SET_NR_MMU_PAGES */
 	u32 max_vcpu_ids; /* KVM_CAP_MAX_VCPU_ID; 0: not set */
+
+	/* statistics: atomic counters (world.c), the file and what keeps it up to date (binstats.c) */
+	u64 remote_tlb_flush, remote_tlb_flush_requests;
+	struct kvm_binstats *binstats;
+	struct av_timer binstats_timer;
+	bool binstats_started;
 };
 
 /* stats.c: a CPU whose counters somebody may want begins and ends. */
@@ -118,7 +124,9 @@ struct kvm_vcpu {
 	u32 nr_cpuid;
 	u32 pv_features; /* eax of leaf 0x40000001 */
 	bool ran_once;
-	u64 halt_ns; /* statistics */
+	/* statistics; owner writes, anyone may read (binstats.c) */
+	u64 halt_ns, signal_exits, hypercalls, exits[X86_NR_EXITS];
+	struct kvm_binstats *binstats;
 	bool finish_insn;	/* an answered device access waits for its instruction (run.c) */
 	/* vcpu_events.c: what KVM_SET_VCPU_EVENTS can say and cpu->inject cannot hold at the same time */
 	struct {

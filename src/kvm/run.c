@@ -10,7 +10,7 @@
  * The loop clears X86_REQ_OUT first and reads todo afterwards, so a bit set in between brings the
  * request back and is found on the next turn.
  */
-#include "kvm/vcpu_priv.h"
+#include "kvm/binstats.h"
 
 #include "uapi/signals.h"
 
@@ -225,6 +225,7 @@ static int (*const exits[])(struct kvm_vcpu *v) = {
 static int enter_guest(struct kvm_vcpu *v)
 {
 	struct x86_cpu *c = v->cpu;
+	enum x86_exit_reason why;
 
 	if (extint_deliverable(v) && !kvm_event_in_flight(v)) {
 		v->ev.extint = false;
@@ -240,7 +241,9 @@ static int enter_guest(struct kvm_vcpu *v)
 	x86_irq_hint(c);
 	v->ran_once = true;
 	v->finish_insn = false;
-	return exits[x86_run(c)](v);
+	why = x86_run(c);
+	v->exits[why]++;
+	return exits[why](v);
 }
 
 /* A device access was answered but its instruction has not run since: it finishes first, so that
@@ -264,6 +267,7 @@ static int interrupted(struct kvm_vcpu *v)
 	if (ret != GO_ON)
 		return ret;
 	v->run->exit_reason = KVM_EXIT_INTR;
+	v->signal_exits++;
 	return -EINTR;
 }
 
@@ -471,6 +475,7 @@ long kvm_vcpu_run(struct kvm_vcpu *v)
 	if (v->run->kvm_valid_regs)
 		store_regs(v);
 	save_status(v);
+	kvm_binstats_update(v);
 	if (masked)
 		uapi_run_mask_leave();
 	uapi_thread_leave();

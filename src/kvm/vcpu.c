@@ -6,7 +6,7 @@
  * vcpu->lock, taken here and nowhere else, so none can forget it; KVM_RUN holds it for as long as
  * the guest runs, as KVM does.
  */
-#include "kvm/vcpu_priv.h"
+#include "kvm/binstats.h"
 
 #include "uapi/signals.h"
 #include "uapi/sys.h"
@@ -82,6 +82,7 @@ LOCKED(enable_cap)
 LOCKED(has_device_attr)
 LOCKED(get_device_attr)
 LOCKED(set_device_attr)
+LOCKED(get_stats_fd)
 
 #define IN  UAPI_ARG_IN
 #define OUT UAPI_ARG_OUT
@@ -141,6 +142,7 @@ static const struct uapi_ioctl vcpu_ioctls[] = {
 	UAPI_STRUCT(KVM_HAS_DEVICE_ATTR, struct kvm_device_attr, IN, locked_has_device_attr, 0),
 	UAPI_STRUCT(KVM_GET_DEVICE_ATTR, struct kvm_device_attr, IN, locked_get_device_attr, 0),
 	UAPI_STRUCT(KVM_SET_DEVICE_ATTR, struct kvm_device_attr, IN, locked_set_device_attr, 0),
+	UAPI_VALUE(KVM_GET_STATS_FD, locked_get_stats_fd, 0),
 };
 
 /* The last fd is gone; the vCPU itself stays with its VM, whose other vCPUs may look at it without

@@ -5,6 +5,7 @@
  * Wires memory, interrupt controllers, code and clock together. What each ioctl does is in the file
  * of its subject.
  */
+#include "kvm/binstats.h"
 #include "kvm/policy.h"
 
 #include <errno.h>
@@ -114,6 +115,7 @@ static const struct uapi_ioctl vm_ioctls[] = {
 	UAPI_STRUCT(KVM_GET_CLOCK, struct kvm_clock_data, OUT, kvm_vm_get_clock, 0),
 	UAPI_STRUCT(KVM_SET_CLOCK, struct kvm_clock_data, IN, kvm_vm_set_clock, 0),
 
+	UAPI_VALUE(KVM_GET_STATS_FD, kvm_vm_get_stats_fd, 0),
 	UAPI_STRUCT(KVM_X86_SET_MSR_FILTER, struct kvm_msr_filter, IN, kvm_vm_set_msr_filter, 0),
 };
 
@@ -124,6 +126,7 @@ static void vm_free(struct kvm_vm *vm)
 
 	/* Nothing may raise interrupts once the controllers go. */
 	kvm_eventfd_destroy(vm);
+	kvm_binstats_destroy(vm);
 	for (i = 0; i < vm->nr_vcpus; i++)
 		kvm_vcpu_destroy(vm->vcpus[i]);
 	if (vm->ic)

@@ -71,10 +71,15 @@ static void request_and_wait(struct kvm_vm *vm, struct kvm_vcpu *self, u32 bit,
 			     void (*serve)(void *cpu), void *self_cpu)
 {
 	u32 n = LOAD_ACQUIRE(vm->nr_vcpus);
+	bool inside = false;
 
 	for (u32 i = 0; i < n; i++)
 		if (vm->vcpus[i] != self)
 			x86_request(vm->vcpus[i]->cpu, bit);
+	for (u32 i = 0; i < n; i++)
+		inside |= vm->vcpus[i] != self && !answered(vm->vcpus[i]->cpu, bit);
+	__atomic_fetch_add(&vm->remote_tlb_flush_requests, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&vm->remote_tlb_flush, inside, __ATOMIC_RELAXED);
 	for (u32 i = 0; i < n; i++)
 		if (vm->vcpus[i] != self)
 			wait_answer(vm->vcpus[i]->cpu, bit, serve, self_cpu);

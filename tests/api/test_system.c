@@ -193,7 +193,6 @@ static void check_extension_unknown(void **state)
 		KVM_CAP_HYPERV,
 		KVM_CAP_NESTED_STATE,
 		KVM_CAP_DIRTY_LOG_RING,
-		KVM_CAP_BINARY_STATS_FD,
 		KVM_CAP_SGX_ATTRIBUTE,
 		/* the number of a present one in the low half */
 		1ull << 32 | KVM_CAP_IRQCHIP,

@@ -57,7 +57,6 @@ static void unknown_commands(void **state)
 		KVM_SET_USER_MEMORY_REGION,
 		KVM_GET_SUPPORTED_HV_CPUID,
 		KVM_GET_NESTED_STATE,
-		KVM_GET_STATS_FD,
 		KVM_IRQ_LINE,
 	};
 

@@ -133,6 +133,7 @@ enum x86_exit_reason {
 	X86_EXIT_INTERNAL_ERROR, /* we cannot execute this: exit.insn */
 	X86_EXIT_TPR,	  /* the guest lowered CR8 and the VMM keeps the LAPIC (KVM_EXIT_SET_TPR) */
 	X86_EXIT_MSR,	  /* the owner asked to be told of such an MSR access: exit.msr, answered by x86_complete_msr() */
+	X86_NR_EXITS,
 };
 
 /* Why a guest's RDMSR or WRMSR fails; the values are KVM_MSR_EXIT_REASON_*. */
