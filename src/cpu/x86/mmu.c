@@ -63,6 +63,12 @@ static void entry_clear(struct x86_tlb_entry *table, u32 index)
 	table[index].tag = index ? 0 : PAGE_SIZE;
 }
 
+static void windows_clear(struct x86_mmu *mmu)
+{
+	for (u32 s = 0; s < X86_NR_SETS; s++)
+		mmu->window[s] = (struct x86_window){.tag = X86_WINDOW_EMPTY};
+}
+
 static void table_clear(struct x86_mmu *mmu, u32 t)
 {
 	x86_fill(mmu->table[t], 0, sizeof(mmu->table[t]));
@@ -74,6 +80,7 @@ static void log_clear(struct x86_mmu *mmu, u32 t, bool global)
 {
 	struct x86_fill_log *log = &mmu->log[global][t];
 
+	mmu->window[t / 2].tag = X86_WINDOW_EMPTY;
 	if (log->count > X86_LOG_SIZE) {
 		table_clear(mmu, t);
 		return;
@@ -168,6 +175,7 @@ void x86_tlb_flush_page(struct x86_cpu *c, u64 la)
 	u32 index = (la >> PAGE_SHIFT) & (X86_TLB_SIZE - 1);
 	bool large = false;
 
+	windows_clear(mmu);
 	for (u32 g = 0; g < 2; g++) {
 		const struct x86_large_log *l = &mmu->large[g];
 
@@ -235,6 +243,7 @@ void x86_mmu_create(struct x86_cpu *c)
 	for (u32 t = 0; t < X86_NR_TABLES; t++)
 		entry_clear(mmu->table[t], 0);
 	entry_clear(mmu->none, 0);
+	windows_clear(mmu);
 	mmu->phys_gen = 1;
 	c->mmu = mmu;
 	x86_mmu_select(c);

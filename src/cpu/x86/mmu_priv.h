@@ -42,10 +42,21 @@ struct x86_phys_page {
 };
 #define X86_PHYS_GEN_MAX 2047u
 
+/*
+ * A short cut of translated code (tb_mem.c) for the stack: a page in a set's write table, and host minus guest address in it.
+ * Emptied with anything of that table.
+ */
+struct x86_window {
+	u64 tag; /* linear page address; X86_WINDOW_EMPTY: none */
+	u64 diff;
+};
+#define X86_WINDOW_EMPTY BIT64(63)
+
 struct x86_mmu {
 	struct x86_tlb_entry table[X86_NR_TABLES][X86_TLB_SIZE];
 	/* Never filled: current while every access has to be looked at. */
 	struct x86_tlb_entry none[X86_TLB_SIZE];
+	struct x86_window window[X86_NR_SETS];
 	struct x86_fill_log log[2][X86_NR_TABLES]; /* [global] */
 	struct x86_large_log large[2];		   /* [global] */
 	struct x86_phys_page phys[X86_PHYS_SIZE];

@@ -131,6 +131,74 @@ static bool check_alone(struct x86_tr *t, const struct x86_insn *i, u32 size, bo
 	return true;
 }
 
+/* ---- the window on the stack ---- */
+
+#define WINDOW(set, field)                                                                                              \
+	asm_gs(X86_GS_MMU + (s32)(offsetof(struct x86_mmu, window) + (set) * sizeof(struct x86_window) +                    \
+				  offsetof(struct x86_window, field)))
+
+static bool on_stack(const struct x86_insn *i)
+{
+	return i->base == X86_RSP && is_plain(i);
+}
+
+static void stack_address(struct x86_tr *t, s32 disp)
+{
+	if (disp)
+		asm_lea(&t->a, H_RCX, asm_mem(x86_tr_host(X86_RSP), disp));
+	else
+		asm_mov(&t->a, H_RCX, x86_tr_host(X86_RSP));
+}
+
+/*
+ * RAX = host minus guest address for [RSP + disp]. Stack pages are nearly always writable, so the window stands for reads as
+ * well. to_copy: where to go if there is nothing to be had in the write table, either.
+ */
+static void check_window(struct x86_tr *t, s32 disp, u32 size, bool to_copy)
+{
+	struct x86_tr_cold *c;
+
+	stack_address(t, disp);
+	asm_op(&t->a, 0x33 | A_W, H_RCX, WINDOW(t->set, tag));
+	asm_alu_imm(&t->a, A_W, 7, asm_reg(H_RCX), (s32)(PAGE_SIZE - size));
+	c = x86_tr_cold(t, X86_COLD_WINDOW, asm_jcc(&t->a, CC_A));
+	asm_load(&t->a, H_RAX, WINDOW(t->set, diff));
+	t->rax = -1;
+	t->cur->copied |= to_copy;
+	if (c) {
+		c->off = disp;
+		c->size = size;
+		c->to_copy = to_copy;
+		c->into = t->a.n;
+	}
+}
+
+/* Moves the window. */
+void x86_tr_cold_window(struct x86_tr *t, const struct x86_tr_cold *c)
+{
+	struct x86_tr_cold *slow;
+
+	stack_address(t, c->off);
+	compare(t, H_RCX, c->size, true);
+	if (c->to_copy) {
+		x86_tr_copy_if(t, CC_A);
+	} else {
+		slow = x86_tr_cold(t, X86_COLD_SLOW, asm_jcc(&t->a, CC_A));
+		if (slow) {
+			slow->back = c->back;
+			slow->back_copy = c->back_copy;
+			slow->reload = c->reload;
+		}
+	}
+	load_host(t, true);
+	stack_address(t, c->off);
+	asm_alu_imm(&t->a, A_W, 4, asm_reg(H_RCX), -(s32)PAGE_SIZE);
+	asm_store(&t->a, WINDOW(t->set, tag), H_RCX);
+	asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(H_RCX)); /* sub rax, rcx */
+	asm_store(&t->a, WINDOW(t->set, diff), H_RAX);
+	asm_fix(&t->a, asm_jmp(&t->a), c->into);
+}
+
 /* ---- groups ---- */
 
 /* RAX = host minus guest address, for the whole span; kept for the others. */
@@ -142,6 +210,10 @@ static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr
 	if (!fits32(first.disp))
 		return false;
 	x86_tr_clobber(t);
+	if (on_stack(i)) {
+		check_window(t, (s32)first.disp, s->span, true);
+		goto keep;
+	}
 	x86_tr_ea(t, &first, H_RCX);
 	compare(t, H_RCX, s->span, s->write);
 	x86_tr_copy_if(t, CC_A);
@@ -154,9 +226,21 @@ static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr
 		x86_tr_ea(t, &first, H_RCX);
 		asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(H_RCX));
 	}
+keep:
 	asm_store(&t->a, X86_TR_GROUP_AT(s->group), H_RAX);
 	t->rax = s->group;
 	t->s.groups |= (u16)BIT(s->group);
+	return true;
+}
+
+/* An access of its own to [RSP + disp]. */
+static bool check_stack(struct x86_tr *t, const struct x86_insn *i, u32 size, struct asm_rm *at)
+{
+	if (t->copying || !on_stack(i))
+		return false;
+	x86_tr_clobber(t);
+	check_window(t, (s32)i->disp, size, false);
+	*at = asm_sib(H_RAX, x86_tr_host(X86_RSP), 0, (s32)i->disp);
 	return true;
 }
 
@@ -184,7 +268,7 @@ static bool check_shared(struct x86_tr *t, const struct x86_insn *i, u8 which, s
 
 bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at)
 {
-	return check_shared(t, i, X86_TR_OPERAND, at) || check_alone(t, i, size, write, at);
+	return check_shared(t, i, X86_TR_OPERAND, at) || check_stack(t, i, size, at) || check_alone(t, i, size, write, at);
 }
 
 struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write)
@@ -192,7 +276,7 @@ struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, boo
 	struct x86_insn i = {.base = (u8)gpr, .index = X86_GPR_ZERO, .disp = disp, .asize = 8, .seg = X86_SS};
 	struct asm_rm at;
 
-	if (!check_shared(t, &i, X86_TR_STACK, &at))
+	if (!check_shared(t, &i, X86_TR_STACK, &at) && !check_stack(t, &i, size, &at))
 		check_alone(t, &i, size, write, &at);
 	return at;
 }

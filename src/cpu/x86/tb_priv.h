@@ -63,6 +63,7 @@ enum x86_tr_cold_kind {
 	X86_COLD_EXIT, /* a taken branch out of the block */
 	X86_COLD_POLL, /* to the stub POLL */
 	X86_COLD_MISS, /* the jump cache missed */
+	X86_COLD_WINDOW, /* the stack left the window */
 };
 
 struct x86_tr_cold {
@@ -75,6 +76,8 @@ struct x86_tr_cold {
 	bool poll;   /* EXIT: goes backwards */
 	u32 site;    /* EXIT: displacement of the branch, which may be patched itself; 0: it may not */
 	s16 insn;    /* trace index; -1: none */
+	bool to_copy; /* WINDOW: if there is nothing in the write table: to the instruction's copy, else to tier 0 */
+	u32 size, into; /* WINDOW: of the access at RSP + off; where to go back to with RAX = diff */
 	s32 off;     /* EXIT, POLL: where to go on */
 	s32 rsp;     /* MISS: to add to RSP before going on; if the target is bad, `undo` instead */
 	s32 undo;
@@ -114,7 +117,7 @@ struct x86_tr {
 	struct {
 		u32 place;
 		s16 insn;
-	} copy_fix[X86_TB_MAX_INSNS]; /* jumps to copies */
+	} copy_fix[X86_TR_MAX_FIX]; /* jumps to copies */
 	u32 ncopy_fix;
 	bool copying; /* no groups in copies */
 	struct x86_tr_insn in[X86_TB_MAX_INSNS];
@@ -182,6 +185,7 @@ bool x86_tr_ea(struct x86_tr *t, const struct x86_insn *i, u8 to);
  * Checks an access to i's memory operand, or to [base + disp] for stack accesses: on success the host's operand is *at, made
  * of RAX and another register; else control goes to the cold code of the instruction at hand. Host flags are clobbered as t says.
  */
+void x86_tr_cold_window(struct x86_tr *t, const struct x86_tr_cold *c);
 bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at);
 struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write);
 

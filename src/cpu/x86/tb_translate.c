@@ -440,6 +440,9 @@ static void cold(struct x86_tr *t, const struct x86_tr_cold *c)
 	case X86_COLD_MISS:
 		x86_tr_cold_miss(t, c);
 		return;
+	case X86_COLD_WINDOW:
+		x86_tr_cold_window(t, c);
+		return;
 	}
 }
 
