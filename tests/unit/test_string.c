@@ -542,8 +542,9 @@ static void test_outs(void **state)
 	c->gpr[X86_RCX] = 1;
 	fixture_set_cpl(f, 3);
 	assert_fault(f, execute(c, i), X86_GP);
+	/* Nor if there is nothing to move, as silicon has it. */
 	c->gpr[X86_RCX] = 0;
-	assert_true(RUN(f, execute(c, i)));
+	assert_fault(f, execute(c, i), X86_GP);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

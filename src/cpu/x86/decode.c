@@ -100,6 +100,12 @@ static u8 seg_override(const ZydisDecodedInstruction *z, u8 bits)
 	return X86_DS;
 }
 
+/* A SIB byte that names no base, which Zydis 4.0 takes for R13 with VSIB or a 67 prefix. */
+static bool base_is_none(const ZydisDecodedInstruction *z)
+{
+	return z->raw.sib.offset && z->raw.modrm.mod == 0 && (z->raw.sib.base & 7) == 5;
+}
+
 static void lay_memory(const struct x86_decoded *d, const ZydisDecodedOperand *o, u16 off, struct x86_insn *i)
 {
 	i->flags |= X86_I_MEM;
@@ -108,6 +114,10 @@ static void lay_memory(const struct x86_decoded *d, const ZydisDecodedOperand *o
 	i->index = o->mem.type == ZYDIS_MEMOP_TYPE_VSIB ? X86_GPR_ZERO : gpr_slot(o->mem.index);
 	i->scale = o->mem.scale > 1 ? (u8)__builtin_ctz(o->mem.scale) : 0;
 	i->disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
+	if (base_is_none(&d->z)) {
+		i->base = X86_GPR_ZERO;
+		i->disp = d->z.raw.disp.value;
+	}
 	if (i->base == X86_GPR_CODEPAGE)
 		i->disp += off + d->z.length;
 	if (d->bits == 8 && i->seg < X86_FS)
@@ -186,6 +196,7 @@ static bool never_offered(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.isa_set) {
 	case ZYDIS_ISA_SET_VTX:
+	case ZYDIS_ISA_SET_VMFUNC:
 	case ZYDIS_ISA_SET_SVM:
 	case ZYDIS_ISA_SET_SMX:
 	case ZYDIS_ISA_SET_SGX:
@@ -198,8 +209,28 @@ static bool never_offered(const ZydisDecodedInstruction *z)
 	}
 }
 
+static bool knights_corner(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.isa_set) {
+	case ZYDIS_ISA_SET_KNCE:
+	case ZYDIS_ISA_SET_KNCJKBR:
+	case ZYDIS_ISA_SET_KNCSTREAM:
+	case ZYDIS_ISA_SET_KNCV:
+	case ZYDIS_ISA_SET_KNC_MISC:
+	case ZYDIS_ISA_SET_KNC_PF_HINT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void bind_handler(const struct x86_decoded *d, struct x86_insn *i)
 {
+	/* VEX forms of plain instructions, which Zydis knows from Knights Corner. */
+	if (knights_corner(&d->z)) {
+		i->fn = x86_op_ud;
+		return;
+	}
 	for (u32 t = 0; t < ARRAY_SIZE(tables); t++) {
 		u32 r = first_row[t][d->z.mnemonic];
 
@@ -219,16 +250,36 @@ static void bind_handler(const struct x86_decoded *d, struct x86_insn *i)
 	i->fn = never_offered(&d->z) ? x86_op_ud : x86_op_unsupported;
 }
 
+/*
+ * VPCMPESTRI and VPCMPESTRM with VEX.W outside 64-bit mode, where it is ignored: Zydis 4.0 gives them
+ * 64-bit registers. Decodes them once more without it, from copy.
+ */
+static ZyanStatus ignore_w(ZydisDecoder *decoder, struct x86_decoded *d, u8 *copy)
+{
+	bool strings = d->z.mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || d->z.mnemonic == ZYDIS_MNEMONIC_VPCMPESTRM;
+
+	if (likely(!strings) || d->bits == 8 || !d->z.raw.vex.W)
+		return ZYAN_STATUS_SUCCESS;
+	for (u32 k = 0; k < d->z.length; k++)
+		copy[k] = d->bytes[k];
+	copy[d->z.raw.vex.offset + 2] &= 0x7f;
+	d->bytes = copy;
+	return ZydisDecoderDecodeFull(decoder, copy, d->z.length, &d->z, d->op);
+}
+
 int x86_decode(struct x86_code *code, u8 bits, const u8 *bytes, u32 avail, u16 off, struct x86_insn *i, bool *ends)
 {
 	struct x86_decoded d = { .bytes = bytes, .bits = bits, .code = code };
 	ZyanStatus status;
+	u8 copy[15];
 
 	pthread_once(&once, decode_init);
 	i->off = off;
 	i->bits = bits;
 	*ends = true;
 	status = ZydisDecoderDecodeFull(&decoders[bits >> 2], bytes, MIN(avail, 15u), &d.z, d.op);
+	if (ZYAN_SUCCESS(status))
+		status = ignore_w(&decoders[bits >> 2], &d, copy);
 	if (!ZYAN_SUCCESS(status)) {
 		if (status == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
 			return -1;

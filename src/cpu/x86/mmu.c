@@ -227,7 +227,7 @@ void x86_mmu_select(struct x86_cpu *c)
 	bool ac = c->rflags & X86_FLAG_AC;
 
 	mmu->set = c->cpl == 3 ? X86_SET_USER : ac ? X86_SET_ACCESS : supervisor_set(c);
-	mmu->aligned = c->cpl == 3 && ac && (c->cr0 & X86_CR0_AM);
+	mmu->aligned = x86_aligned(c);
 	mmu->watched = x86_watching(c);
 	mmu->looked_at = mmu->aligned || mmu->watched;
 	c->rtlb = mmu->looked_at ? mmu->none : mmu->table[mmu->set * 2];
@@ -406,9 +406,15 @@ static struct access system_access(const struct x86_cpu *c, bool write)
 	};
 }
 
+/*
+ * Comes before page faults, but after what is no address at all. Operands have the alignment of
+ * their size, up to 16 bytes; x87 registers of 10 bytes that of 8.
+ */
 static void check_alignment(struct x86_cpu *c, u64 la, u32 size)
 {
-	if (unlikely(c->mmu->aligned) && size <= 8 && !(size & (size - 1)) && (la & (size - 1)))
+	u32 align = size == 10 ? 8 : size & (size - 1) ? 1 : MIN(size, 16u);
+
+	if (unlikely(c->mmu->aligned) && (la & (align - 1)) && x86_la_canonical(c, la))
 		x86_raise_err(c, X86_AC, 0);
 }
 
@@ -425,8 +431,8 @@ void x86_read_slow(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 size)
 	u32 n;
 
 	c->stats[X86_STAT_SLOW_ACCESSES]++;
-	n = parts_get(c, &a, la, size, p);
 	check_alignment(c, la, size);
+	n = parts_get(c, &a, la, size, p);
 	watch(c, la, size, false);
 	parts_read(c, p, n, buf);
 }
@@ -438,8 +444,8 @@ void x86_write_slow(struct x86_cpu *c, u8 seg, u64 la, const void *buf, u32 size
 	u32 n;
 
 	c->stats[X86_STAT_SLOW_ACCESSES]++;
-	n = parts_get(c, &a, la, size, p);
 	check_alignment(c, la, size);
+	n = parts_get(c, &a, la, size, p);
 	watch(c, la, size, true);
 	parts_write(c, p, n, buf);
 }
@@ -449,8 +455,8 @@ void x86_probe(struct x86_cpu *c, u8 seg, u64 la, u32 size, bool write)
 	struct access a = own_access(c, seg, write);
 	struct x86_part p[2];
 
-	parts_get(c, &a, la, size, p);
 	check_alignment(c, la, size);
+	parts_get(c, &a, la, size, p);
 }
 
 void x86_sys_read(struct x86_cpu *c, u64 la, void *buf, u32 size)
@@ -518,8 +524,8 @@ void *x86_rmw_slow(struct x86_cpu *c, struct x86_rmw *w, bool locked)
 
 	c->stats[X86_STAT_SLOW_ACCESSES]++;
 	w->world_stopped = false;
-	w->nparts = (u8)parts_get(c, &a, w->la, w->size, w->part);
 	check_alignment(c, w->la, w->size);
+	w->nparts = (u8)parts_get(c, &a, w->la, w->size, w->part);
 	watch(c, w->la, w->size, true);
 	if (w->nparts == 1 && !w->part[0].mmio) {
 		/* In a page with code it is done in place as well, but somebody must hear of it. */
@@ -556,11 +562,15 @@ static void *span(struct x86_cpu *c, u8 seg, u64 la, bool write, u32 *bytes, boo
 	struct x86_part p;
 	struct trouble t;
 
+	*code = false;
+	/* Each access is to be looked at: the accessors do. */
+	if (unlikely(c->mmu->looked_at))
+		return NULL;
 	if (unlikely(!part_find(c, &a, la, 1, &p, &t)))
 		trouble_raise(c, &t);
 	*bytes = (u32)(PAGE_SIZE - (la & ~PAGE_MASK));
 	*code = p.code;
-	return p.mmio || c->mmu->looked_at ? NULL : p.host;
+	return p.mmio ? NULL : p.host;
 }
 
 void *x86_span(struct x86_cpu *c, u8 seg, u64 la, bool write, u32 *bytes)

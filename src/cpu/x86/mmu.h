@@ -19,6 +19,12 @@ void x86_mmu_create(struct x86_cpu *c);
 /* CPL, RFLAGS.AC or CR4.SMAP changed: choose the set. Cheap. */
 void x86_mmu_select(struct x86_cpu *c);
 
+/* Do unaligned accesses raise #AC? Then every access takes the slow path. */
+static inline bool x86_aligned(const struct x86_cpu *c)
+{
+	return unlikely(c->rflags & X86_FLAG_AC) && c->cpl == 3 && (c->cr0 & X86_CR0_AM);
+}
+
 /* ---- flushes ---- */
 void x86_tlb_flush_all(struct x86_cpu *c);	 /* everything, global pages too, exec entries too */
 void x86_tlb_flush_nonglobal(struct x86_cpu *c); /* MOV CR3 */

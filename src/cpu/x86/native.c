@@ -246,6 +246,7 @@ struct mask {
 	enum x86_native_mask mode;
 	bool whole; /* the operand must be accessible as a whole, though only enabled lanes are
 		       written */
+	bool loose; /* lanes need not be aligned even where alignment is checked */
 };
 
 static void mask_stub(struct mask *m, const u8 *code, u32 len)
@@ -311,6 +312,7 @@ static bool evex_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 	u32 size = mem->size / 8, elements = mem->element_count;
 
 	m->whole = !suppresses_faults(d);
+	m->loose = false;
 	if (elements == 0 || (m->whole && !(mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)))
 		return false;
 	m->count = lane_count(d, elements);
@@ -360,6 +362,7 @@ static bool vector_mask(const struct x86_decoded *d, const ZydisDecodedOperand *
 		  (u8[]){0xc4, r >= 8 ? 0xc1 : 0xe1, (u8)(0x78 | l << 2 | wide), 0x50,
 			 (u8)(0xc0 | (r & 7))},
 		  5);
+	m->loose = true;
 	m->lane = wide ? 8 : 4;
 	m->bits = m->count = mem->size / 8 / m->lane;
 	m->mode = X86_MASK_LANES;
@@ -370,7 +373,7 @@ static bool byte_mask(const struct x86_decoded *d, const ZydisDecodedOperand *me
 {
 	u32 r = 0;
 
-	m->whole = false;
+	m->whole = m->loose = false;
 	for (u32 k = 0, seen = 0; k < d->z.operand_count; k++) {
 		ZydisRegisterClass rc = d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER
 						? ZydisRegisterGetClass(d->op[k].reg.value)
@@ -542,7 +545,7 @@ bool x86_native_bind(const struct x86_decoded *d, struct x86_insn *i)
 		bind_x87(d, i);
 	if (masked)
 		i->imm = m.lane | m.count << 8 | m.bits << 16 | (u32)m.mode << 24 |
-			 (u64)m.whole << 32;
+			 (u64)m.whole << 32 | (u64)m.loose << 33;
 	if (r.mem)
 		bind_memory(d, &r, masked, i);
 	else

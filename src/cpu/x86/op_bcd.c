@@ -178,10 +178,10 @@ const struct x86_insn *x86_op_salc(struct x86_cpu *c, const struct x86_insn *i)
 X86_OP(bound_w)
 {
 	u64 la = x86_int_mem(c, i, 4, false);
-	u32 v = x86_ld32(c, i->seg, la);
+	s16 low = (s16)x86_ld16(c, i->seg, la), high = (s16)x86_ld16(c, i->seg, (u32)(la + 2));
 	s16 x = X86_REG(c, i->reg[0], s16);
 
-	if (x < (s16)v || x > (s16)(v >> 16))
+	if (x < low || x > high)
 		x86_raise(c, X86_BR);
 	return x86_next(i);
 }
@@ -189,10 +189,10 @@ X86_OP(bound_w)
 X86_OP(bound_l)
 {
 	u64 la = x86_int_mem(c, i, 8, false);
-	u64 v = x86_ld64(c, i->seg, la);
+	s32 low = (s32)x86_ld32(c, i->seg, la), high = (s32)x86_ld32(c, i->seg, (u32)(la + 4));
 	s32 x = X86_REG(c, i->reg[0], s32);
 
-	if (x < (s32)v || x > (s32)(v >> 32))
+	if (x < low || x > high)
 		x86_raise(c, X86_BR);
 	return x86_next(i);
 }

@@ -225,21 +225,18 @@ OP(x86_op_arpl)
 {
 	bool mem = i->flags & X86_I_MEM;
 	u16 dst, rpl;
-	u64 la = 0;
 
 	need_protected(c);
-	if (mem) {
-		la = x86_mem(c, i, 2, true);
-		x86_probe(c, i->seg, la, 2, true);
-		dst = x86_ld16(c, i->seg, la);
-	} else {
+	/* Memory is written only if it changes. */
+	if (mem)
+		dst = x86_ld16(c, i->seg, x86_mem(c, i, 2, false));
+	else
 		dst = X86_REG(c, i->reg[0], u16);
-	}
 	rpl = X86_REG(c, i->reg[mem ? 0 : 1], u16) & 3;
 	if ((dst & 3) < rpl) {
 		dst = (u16)((dst & ~3u) | rpl);
 		if (mem)
-			x86_st16(c, i->seg, la, dst);
+			x86_st16(c, i->seg, x86_mem(c, i, 2, true), dst);
 		else
 			X86_REG(c, i->reg[0], u16) = dst;
 		set_zf(c, true);

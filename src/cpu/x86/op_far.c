@@ -727,10 +727,10 @@ OP(op_sysexit)
 	u64 rip = code64 ? c->gpr[X86_RDX] : (u32)c->gpr[X86_RDX];
 	u64 rsp = code64 ? c->gpr[X86_RCX] : (u32)c->gpr[X86_RCX];
 
+	X86_RULE(c, !(c->cr0 & X86_CR0_PE) || c->cpl, X86_GP, 0, "SYSEXIT needs protected mode and CPL 0");
 	X86_RULE(c, (c->efer & X86_EFER_LMA) && c->feat->amd, X86_UD, 0,
 		 "SYSEXIT is not of long mode on AMD");
-	X86_RULE(c, !(c->cr0 & X86_CR0_PE) || !(sel & 0xfffcu) || c->cpl, X86_GP, 0,
-		 "SYSEXIT needs protected mode, CPL 0 and a CS");
+	X86_RULE(c, !(sel & 0xfffcu), X86_GP, 0, "SYSEXIT needs a CS");
 	X86_RULE(c, code64 && (!x86_canonical(c, rip) || !x86_canonical(c, rsp)), X86_GP, 0,
 		 "SYSEXIT's target and stack are canonical");
 	c->rip = rip;

@@ -127,12 +127,24 @@ OP(op_jmp_ind)
 
 /* ---- calls and returns ---- */
 
-/* The target is checked before the push, so that a bad one leaves RSP alone. */
+/*
+ * The target is checked before the push, so that a bad one leaves RSP alone; but a stack that cannot be written is found
+ * first.
+ */
+static void check_call(struct x86_cpu *c, const struct x86_insn *i, u64 rip)
+{
+	u64 sp = (c->gpr[X86_RSP] - i->opsize) & x86_sp_mask(c);
+
+	if (unlikely(x86_long_mode(c) ? !x86_canonical(c, rip) : rip > c->seg[X86_CS].limit))
+		x86_probe(c, X86_SS, x86_linear(c, X86_SS, sp, i->opsize, true), i->opsize, true);
+	x86_check_rip(c, rip);
+}
+
 OP(op_call_rel)
 {
 	u64 next = x86_next_rip(c, i), rip = (next + i->imm) & x86_asize_mask(i->opsize);
 
-	x86_check_rip(c, rip);
+	check_call(c, i, rip);
 	x86_push(c, next, i->opsize);
 	return x86_branch_rel(c, i);
 }
@@ -141,7 +153,7 @@ OP(op_call_rel64)
 {
 	u64 next = c->code_la + i->off + i->len, sp = c->gpr[X86_RSP] - 8;
 
-	x86_check_rip(c, next + i->imm);
+	check_call(c, i, next + i->imm);
 	x86_st64(c, X86_SS, sp, next);
 	c->gpr[X86_RSP] = sp;
 	return x86_branch_rel(c, i);
@@ -151,7 +163,7 @@ OP(op_call_ind)
 {
 	u64 rip = load_target(c, i);
 
-	x86_check_rip(c, rip);
+	check_call(c, i, rip);
 	x86_push(c, x86_next_rip(c, i), i->opsize);
 	return x86_goto(c, rip);
 }

@@ -9,7 +9,7 @@
  * Fields of struct x86_insn as x86_native_bind() sets them: stub; opsize: bytes of the memory
  * operand; cond: enum x86_simd_kind; spare: enum x86_native_flags; imm: the FOP of an x87
  * instruction, or for masked operands lane bytes | lanes in memory << 8 | mask bits << 16 | enum
- * x86_native_mask << 24 | whole operand must be accessible << 32.
+ * x86_native_mask << 24 | whole operand must be accessible << 32 | lanes need no alignment << 33.
  *
  * The host's memory operand has the guest's offset in its page (or, in a bounce buffer, in its
  * cache line), so that alignment checks come out as the guest's own: they arrive as a signal in the
@@ -118,6 +118,27 @@ const struct x86_insn *x86_op_native(struct x86_cpu *c, const struct x86_insn *i
 	return done(c, i);
 }
 
+/* A pending x87 exception comes before what segments have against the operand. */
+static __cold void check_pending(struct x86_cpu *c)
+{
+	u16 sw = X86_FIELD(c->xsave, X86_XS_FSW, u16);
+
+	if (c->simd_live)
+		__asm__ volatile("fnstsw %0" : "=m"(sw));
+	else if (!(X86_FIELD(c->xsave, X86_XS_BV, u64) & X86_XCOMP_X87))
+		sw = 0;
+	if (sw & X86_FSW_ES)
+		x86_raise(c, X86_MF);
+}
+
+static inline u64 operand(struct x86_cpu *c, const struct x86_insn *i, bool write)
+{
+	if (unlikely((i->spare & X86_N_WAITS) && !x86_long_mode(c) &&
+		     !(c->flat & BIT(i->seg + (write ? X86_FLAT_WRITE : 0)))))
+		check_pending(c);
+	return x86_mem(c, i, i->opsize, write);
+}
+
 /*
  * Off the fast path the engine may find a page fault before the host sees the instruction: what
  * comes first on hardware must be looked for here.
@@ -155,7 +176,7 @@ const struct x86_insn *x86_op_native_load(struct x86_cpu *c, const struct x86_in
 	void *p;
 
 	check(c, i);
-	la = x86_mem(c, i, i->opsize, false);
+	la = operand(c, i, false);
 	p = x86_tlb_hit(c->rtlb, la, i->opsize);
 	if (unlikely(!p))
 		return load_slow(c, i, la);
@@ -195,7 +216,7 @@ const struct x86_insn *x86_op_native_store(struct x86_cpu *c, const struct x86_i
 	void *p;
 
 	check(c, i);
-	la = x86_mem(c, i, i->opsize, true);
+	la = operand(c, i, true);
 	p = x86_tlb_hit(c->wtlb, la, i->opsize);
 	if (unlikely(!p))
 		return store_slow(c, i, la);
@@ -276,22 +297,24 @@ static const struct x86_insn *masked_slow(struct x86_cpu *c, const struct x86_in
 	u32 at, len;
 
 	/* An access of no lane is none, and needs no alignment. */
-	if (l.enabled)
+	if (l.enabled) {
 		check_before_memory(c, i, la);
+		x86_block_align(c, la, i->imm >> 33 & 1 ? 1 : l.bytes);
+	}
 	if (i->imm >> 32 & 1)
-		x86_probe(c, i->seg, la, i->opsize, write);
+		x86_block_probe(c, i->seg, la, i->opsize, write);
 	x86_fill(p, 0, i->opsize);
 	for (left = l; next_run(&left, &at, &len);) {
 		if (write)
-			x86_probe(c, i->seg, la + at, len, true);
+			x86_block_probe(c, i->seg, la + at, len, true);
 		else
-			x86_read_slow(c, i->seg, la + at, p + at, len);
+			x86_block_read(c, i->seg, la + at, p + at, len);
 	}
 	run(c, i, p);
 	if (!write)
 		return x86_next(i);
 	for (left = l; next_run(&left, &at, &len);)
-		x86_write_slow(c, i->seg, la + at, p + at, len);
+		x86_block_write(c, i->seg, la + at, p + at, len);
 	return x86_next(i);
 }
 

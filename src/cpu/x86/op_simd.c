@@ -12,17 +12,24 @@
 
 /* ---- blocks of guest memory ---- */
 
-static u32 piece(u64 la, u32 n, u32 max)
+/* Where accesses are checked for alignment, pieces are of a byte, which has none. */
+static u32 piece(const struct x86_cpu *c, u64 la, u32 n, u32 max)
 {
 	u32 in_page = (u32)(PAGE_SIZE - (la & (PAGE_SIZE - 1)));
 
-	return MIN(MIN(n, in_page), max);
+	return x86_aligned(c) ? 1 : MIN(MIN(n, in_page), max);
+}
+
+void x86_block_align(struct x86_cpu *c, u64 la, u32 align)
+{
+	if (x86_aligned(c) && (la & (align - 1)) && (!(c->efer & X86_EFER_LMA) || x86_canonical(c, la)))
+		x86_raise_err(c, X86_AC, 0);
 }
 
 void x86_block_probe(struct x86_cpu *c, u8 seg, u64 la, u32 n, bool write)
 {
 	for (u32 k; n; la += k, n -= k) {
-		k = piece(la, n, 64);
+		k = piece(c, la, n, 64);
 		if (!x86_tlb_hit(write ? c->wtlb : c->rtlb, la, k))
 			x86_probe(c, seg, la, k, write);
 	}
@@ -35,7 +42,7 @@ void x86_block_read(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 n)
 	for (u32 k; n; la += k, b += k, n -= k) {
 		const void *p;
 
-		k = piece(la, n, PAGE_SIZE);
+		k = piece(c, la, n, PAGE_SIZE);
 		p = x86_tlb_hit(c->rtlb, la, k);
 		if (!p)
 			x86_read_slow(c, seg, la, b, k = MIN(k, 64u));
@@ -51,7 +58,7 @@ void x86_block_write(struct x86_cpu *c, u8 seg, u64 la, const void *buf, u32 n)
 	for (u32 k; n; la += k, b += k, n -= k) {
 		void *p;
 
-		k = piece(la, n, PAGE_SIZE);
+		k = piece(c, la, n, PAGE_SIZE);
 		p = x86_tlb_hit(c->wtlb, la, k);
 		if (!p)
 			x86_write_slow(c, seg, la, b, k = MIN(k, 64u));
@@ -122,14 +129,6 @@ static const struct x86_insn *op_clflush(struct x86_cpu *c, const struct x86_ins
 	return x86_next(i);
 }
 
-static const struct x86_insn *op_clzero(struct x86_cpu *c, const struct x86_insn *i)
-{
-	u64 ea = c->gpr[X86_RAX] & x86_asize_mask(i->asize) & ~63ull, zero[8] = {0};
-
-	x86_block_write(c, i->seg, x86_linear(c, i->seg, ea, 64, true), zero, sizeof(zero));
-	return x86_next(i);
-}
-
 /* ---- outside 64-bit mode they reach eight registers, so that the host's own would do too much
  * ---- */
 
@@ -174,7 +173,6 @@ const struct x86_op_row x86_ops_simd[] = {
 	{ZYDIS_MNEMONIC_CLFLUSH, op_clflush},
 	{ZYDIS_MNEMONIC_CLFLUSHOPT, op_clflush},
 	{ZYDIS_MNEMONIC_CLWB, op_clflush},
-	{ZYDIS_MNEMONIC_CLZERO, op_clzero},
 
 	{ZYDIS_MNEMONIC_FXSAVE, NULL, x86_bind_xsave},
 	{ZYDIS_MNEMONIC_FXSAVE64, NULL, x86_bind_xsave},

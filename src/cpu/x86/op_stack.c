@@ -203,7 +203,7 @@ X86_OP(popa)
 	u64 v[8];
 	int k;
 
-	for (k = 0; k < 8; k++)
+	for (k = 8; k-- > 0;)
 		v[k] = x86_peek(c, (7 - k) * i->opsize, i->opsize);
 	x86_set_sp(c, c->gpr[X86_RSP] + 8 * i->opsize);
 	for (k = 0; k < 8; k++)

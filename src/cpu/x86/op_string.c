@@ -393,8 +393,12 @@ OPS(scas)
 #define PORT_OP(name, step, size)                                                                  \
 	static const struct x86_insn *name(struct x86_cpu *c, const struct x86_insn *i)            \
 	{                                                                                          \
+		u16 port = (u16)c->gpr[X86_RDX];                                                   \
+                                                                                                   \
+		/* The permission is asked for even if there is nothing to move. */                \
+		x86_io_allowed(c, port, size);                                                     \
 		if (!repeats(i) || index_get(c, i, X86_RCX))                                       \
-			x86_io_allowed(c, (u16)c->gpr[X86_RDX], size);                             \
+			x86_port_watch(c, port, size);                                             \
 		return string_op(c, i, step, size);                                                \
 	}
 #define PORT_OPS(name)                                                                             \

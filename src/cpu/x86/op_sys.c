@@ -116,11 +116,11 @@ static u8 check_dr(struct x86_cpu *c, const struct x86_insn *i)
 {
 	u8 n = i->cond;
 
+	need_cpl0(c);
 	if (n == 4 || n == 5) {
 		X86_RULE(c, c->cr4 & X86_CR4_DE, X86_UD, 0, "DR4 and DR5 do not exist with CR4.DE");
 		n += 2;
 	}
-	need_cpl0(c);
 	if (x86_dr7(c) & X86_DR7_GD)
 		x86_raise_db(c, X86_DR6_BD);
 	return n;
@@ -185,9 +185,10 @@ OP(op_clts)
 
 OP(op_lmsw)
 {
-	u64 v = load16(c, i, 0), next = x86_next_rip(c, i);
+	u64 v, next = x86_next_rip(c, i);
 
 	need_cpl0(c);
+	v = load16(c, i, 0);
 	/* PE can be set but not cleared. */
 	x86_set_cr0(c, (c->cr0 & ~0xeull) | (v & 0xf));
 	return resume(c, next);
@@ -291,6 +292,23 @@ OP(op_clzero)
 	return x86_next(i);
 }
 
+/* Its operand is hidden: Zydis minds neither the prefixes that make it another instruction nor the segment. */
+static bool bind_clzero(const struct x86_decoded *d, struct x86_insn *i)
+{
+	i->fn = op_clzero;
+	for (u32 k = 0; k < d->z.raw.prefix_count; k++) {
+		u8 p = d->z.raw.prefixes[k].value;
+
+		if (p == 0xf2 || p == 0xf3)
+			i->fn = x86_op_ud;
+		else if (p == 0x64 || p == 0x65)
+			i->seg = X86_FS + (p & 1);
+		else if ((p & 0xe7) == 0x26 && d->bits != 8)
+			i->seg = p >> 3 & 3;
+	}
+	return true;
+}
+
 OP(op_lfence)
 {
 	__asm__ volatile("lfence" : : : "memory");
@@ -325,6 +343,25 @@ OP(op_pause)
 	x86_door(c);
 	av_futex_wait(&c->req, 0, av_now_ns() + REST_NS);
 	return x86_next(i);
+}
+
+OP(op_xchg_r8)
+{
+	u64 a = x86_get_reg(c, X86_RAX * 8, i->opsize), b = x86_get_reg(c, X86_R8 * 8, i->opsize);
+
+	x86_set_reg(c, X86_RAX * 8, i->opsize, b);
+	x86_set_reg(c, X86_R8 * 8, i->opsize, a);
+	return x86_next(i);
+}
+
+/* With REX.B the opcode, 90, is XCHG with R8; Zydis 4.0 does not see that behind an F3. */
+static bool bind_pause(const struct x86_decoded *d, struct x86_insn *i)
+{
+	bool rex = d->z.attributes & ZYDIS_ATTRIB_HAS_REX;
+
+	i->fn = rex && d->z.raw.rex.B ? op_xchg_r8 : op_pause;
+	i->opsize = rex && d->z.raw.rex.W ? 8 : i->flags & X86_I_O16 ? 2 : 4;
+	return true;
 }
 
 /* ---- flags ---- */
@@ -420,6 +457,7 @@ OP(op_in)
 	u32 v = 0;
 
 	x86_io_allowed(c, port, i->opsize);
+	x86_port_watch(c, port, i->opsize);
 	x86_pio_read(c, port, &v, i->opsize);
 	x86_set_reg(c, X86_RAX * 8, i->opsize, v);
 	return x86_next(i);
@@ -431,6 +469,7 @@ OP(op_out)
 	u16 port = port_of(c, i);
 
 	x86_io_allowed(c, port, i->opsize);
+	x86_port_watch(c, port, i->opsize);
 	x86_pio_write(c, port, &v, i->opsize);
 	return x86_next(i);
 }
@@ -701,14 +740,14 @@ const struct x86_op_row x86_ops_sys[] = {
 	ROW(RDMSR, op_rdmsr),
 	ROW(WRMSR, op_wrmsr), /* 0f 30, 32 */
 	ROW(CPUID, op_cpuid), /* 0f a2 */
-	ROW(PAUSE, op_pause), /* f3 90 */
+	BIND(PAUSE, bind_pause), /* f3 90 */
 	ROW(LFENCE, op_lfence),
 	ROW(MFENCE, op_mfence),
 	ROW(SFENCE, op_sfence), /* 0f ae /5-7 */
 	ROW(CLFLUSH, op_clflush),
 	ROW(CLFLUSHOPT, op_clflush),
 	ROW(CLWB, op_clflush),
-	ROW(CLZERO, op_clzero),	  /* 0f 01 fc */
+	BIND(CLZERO, bind_clzero),  /* 0f 01 fc */
 	ROW(INVLPG, op_invlpg),	  /* 0f 01 /7 */
 	ROW(INVPCID, op_invpcid), /* 66 0f 38 82 */
 	ROW(INVD, op_wbinvd),

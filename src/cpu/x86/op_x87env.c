@@ -22,6 +22,11 @@ static bool protected_mode(const struct x86_cpu *c)
 	return (c->cr0 & X86_CR0_PE) && !(c->rflags & X86_FLAG_VM);
 }
 
+static u32 env_align(const struct x86_insn *i)
+{
+	return i->opsize == 2 ? 2 : 4;
+}
+
 static u32 env_size(const struct x86_insn *i)
 {
 	return i->opsize == 2 ? 14 : 28;
@@ -184,6 +189,7 @@ const struct x86_insn *x86_op_fnstenv(struct x86_cpu *c, const struct x86_insn *
 	la = x86_mem(c, i, env_size(i), true);
 	x = x86_simd_image(c, X86_XCOMP_X87);
 	read_state(c, &e);
+	x86_block_align(c, la, env_align(i));
 	x86_block_probe(c, i->seg, la, env_size(i), true);
 	x86_block_write(c, i->seg, la, b, put_env(c, i, &e, b));
 	set_control(c, e.cw | EXCEPTIONS, e.sw, X86_FIELD(x, X86_XS_FTW, u8));
@@ -205,6 +211,7 @@ const struct x86_insn *x86_op_fnsave(struct x86_cpu *c, const struct x86_insn *i
 	n = put_env(c, i, &e, b);
 	for (u32 r = 0; r < 8; r++, n += 10)
 		x86_copy(b + n, x + X86_XS_ST + 16 * r, 10);
+	x86_block_align(c, la, env_align(i));
 	x86_block_probe(c, i->seg, la, n, true);
 	x86_block_write(c, i->seg, la, b, n);
 	/* FNINIT leaves the registers' contents, and TOP 0 renumbers them. */
@@ -248,9 +255,12 @@ const struct x86_insn *x86_op_fldenv(struct x86_cpu *c, const struct x86_insn *i
 {
 	u32 from_top;
 	u8 b[28], *x;
+	u64 la;
 
 	check_pending(c);
-	x86_block_read(c, i->seg, x86_mem(c, i, env_size(i), false), b, env_size(i));
+	la = x86_mem(c, i, env_size(i), false);
+	x86_block_align(c, la, env_align(i));
+	x86_block_read(c, i->seg, la, b, env_size(i));
 	x = x86_simd_image(c, X86_XCOMP_X87);
 	from_top = X86_FIELD(x, X86_XS_FSW, u16) >> 11 & 7;
 	load_env(c, i, b);
@@ -262,9 +272,12 @@ const struct x86_insn *x86_op_frstor(struct x86_cpu *c, const struct x86_insn *i
 {
 	u32 n = env_size(i);
 	u8 b[28 + 80], *x;
+	u64 la;
 
 	check_pending(c);
-	x86_block_read(c, i->seg, x86_mem(c, i, n + 80, false), b, n + 80);
+	la = x86_mem(c, i, n + 80, false);
+	x86_block_align(c, la, env_align(i));
+	x86_block_read(c, i->seg, la, b, n + 80);
 	x = x86_simd_image(c, X86_XCOMP_X87);
 	load_env(c, i, b);
 	for (u32 r = 0; r < 8; r++)

@@ -103,6 +103,7 @@ static u64 fx_address(struct x86_cpu *c, const struct x86_insn *i, bool write)
 
 	x86_simd_check(c, X86_KIND_X87);
 	la = x86_mem(c, i, FXSAVE_SIZE, write);
+	x86_block_align(c, la, 4);
 	X86_RULE(c, la & 15, X86_GP, 0, "FXSAVE area is aligned to 16");
 	return la;
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * What comes before a port is accessed: IOPL, the TSS's I/O bitmap, breakpoints.
+ * What comes before a port is accessed: IOPL and the TSS's I/O bitmap.
  *
  * Engine file. Knows nothing of what is behind the ports.
  */
 #include "cpu/x86/port.h"
-#include "cpu/x86/debug.h"
 #include "cpu/x86/except.h"
 #include "cpu/x86/mmu.h"
 
@@ -35,6 +34,4 @@ void x86_io_allowed(struct x86_cpu *c, u16 port, u32 size)
 
 	if ((c->cr0 & X86_CR0_PE) && (v86 || c->cpl > (c->rflags & X86_FLAG_IOPL) >> 12))
 		check_bitmap(c, port, size);
-	if (x86_watching(c))
-		x86_watch_port(c, port, size);
 }

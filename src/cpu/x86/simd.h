@@ -179,6 +179,8 @@ bool x86_bind_gather(const struct x86_decoded *d, struct x86_insn *i);
 void x86_block_read(struct x86_cpu *c, u8 seg, u64 la, void *buf, u32 n);
 void x86_block_write(struct x86_cpu *c, u8 seg, u64 la, const void *buf, u32 n);
 void x86_block_probe(struct x86_cpu *c, u8 seg, u64 la, u32 n, bool write);
+/* They do not check alignment (#AC); this does, and comes before them. */
+void x86_block_align(struct x86_cpu *c, u64 la, u32 align);
 
 /* FNINIT/XRSTOR-init state into c->xsave, for reset. */
 void x86_simd_reset(struct x86_cpu *c);
