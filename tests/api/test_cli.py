@@ -104,7 +104,7 @@ class Run(Case):
     def test_says_which_cpu_once(self):
         r = call("run", "--", "sh", "-c", "sh -c true")
         self.assertEqual(r.stderr.count("\n"), 1)
-        self.assertRegex(r.stderr, r"^anyvisor: software CPU \(interpreter\), (because|though) .*; not an isolation boundary\n$")
+        self.assertRegex(r.stderr, r"^anyvisor: software CPU \((interpreter|translator)\), (because|though) .*; not an isolation boundary\n$")
 
     def test_environment(self):
         script = "echo $LD_PRELOAD; echo $ANYVISOR_CPU $ANYVISOR_ENGINE; echo $ANYVISOR_LOG"

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- the translator ---- */
@@ -610,6 +611,38 @@ static void test_two_cpus(void **state)
 	x86_destroy(o.c);
 }
 
+/* ---- GS ---- */
+
+static u64 gs_base(void)
+{
+	u64 base;
+
+	syscall(SYS_arch_prctl, 0x1004 /* ARCH_GET_GS */, &base);
+	return base;
+}
+
+/* The host's own GS base is back after every run, whichever way it is changed. */
+static void test_gs(void **state)
+{
+	struct fx *f = *state;
+	bool native = f->c->fsgsbase;
+
+	syscall(SYS_arch_prctl, 0x1001 /* ARCH_SET_GS */, 0x12345000ul);
+	for (u32 n = 0; n <= native; n++) {
+		f->c->fsgsbase = n;
+		fx_long(f, 0);
+		EXPECT_HLT(f, jumps);
+		assert_int_equal(gs_base(), 0x12345000);
+		fx_long(f, 0);
+		f->c->idt.limit = 0; /* a fault is the end */
+		f->toy.ram[AT_PML4 + 3 * PAGE_SIZE + (AT_ABSENT >> 12) * 8] = 0;
+		assert_int_equal(FX_RUN(f, page_fault), X86_EXIT_SHUTDOWN);
+		assert_int_equal(gs_base(), 0x12345000);
+	}
+	syscall(SYS_arch_prctl, 0x1001, 0ul);
+	assert_true(stat(f, X86_STAT_TB_ENTERED) > 0);
+}
+
 /* ---- single-stepping ---- */
 
 GUEST(stepped, 64, "mov $100, %ecx; 1: inc %r12; dec %ecx; jz 2f; jmp 1b; 2: nop; jmp 1b");
@@ -638,7 +671,7 @@ int main(void)
 		TEST(test_jump_cache),	    TEST(test_jump_flushes),   TEST(test_self_modifying),
 		TEST(test_written_outside), TEST_SMALL(test_eviction), TEST(test_host_fault),
 		TEST(test_slow_fault),	    TEST(test_simd),	       TEST(test_kick),
-		TEST_SMALL(test_two_cpus),  TEST(test_step),
+		TEST_SMALL(test_two_cpus),  TEST(test_step), TEST(test_gs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

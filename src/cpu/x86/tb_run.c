@@ -33,8 +33,8 @@ static void jc_fill(struct x86_cpu *c, u64 rip, const void *host, bool global)
 
 	e->rip = rip;
 	e->host = (u64)host;
-	c->tb->pages[PAGE_BIT(rip) / 64] |= BIT64(PAGE_BIT(rip) % 64);
-	c->tb->regions[REGION_BIT(rip) / 64] |= BIT64(REGION_BIT(rip) % 64);
+	c->tb->pages[global][PAGE_BIT(rip) / 64] |= BIT64(PAGE_BIT(rip) % 64);
+	c->tb->regions[global][REGION_BIT(rip) / 64] |= BIT64(REGION_BIT(rip) % 64);
 	if (likely(log->count < X86_JC_LOG))
 		log->index[log->count++] = (u16)index;
 	else
@@ -63,6 +63,8 @@ void x86_jc_flush_nonglobal(struct x86_cpu *c)
 		return;
 	for (u32 s = 0; s < X86_NR_SETS; s++)
 		jc_log_flush(c, s, false);
+	x86_fill(c->tb->pages[0], 0, sizeof(c->tb->pages[0]));
+	x86_fill(c->tb->regions[0], 0, sizeof(c->tb->regions[0]));
 }
 
 void x86_jc_flush(struct x86_cpu *c)
@@ -80,35 +82,34 @@ void x86_jc_flush(struct x86_cpu *c)
 
 /* Empties the logged entries whose address agrees with la above shift. Their places stay in the
  * log. */
-static void jc_flush_near(struct x86_cpu *c, u64 la, u32 shift)
+static void jc_flush_near(struct x86_cpu *c, bool global, u64 la, u32 shift)
 {
 	for (u32 s = 0; s < X86_NR_SETS; s++) {
+		const struct x86_jc_log *log = &c->tb->log[global][s];
 		struct x86_jc_entry *jc = jump_cache(c, s);
 
-		for (u32 g = 0; g < 2; g++) {
-			const struct x86_jc_log *log = &c->tb->log[g][s];
-
-			if (log->count > X86_JC_LOG) {
-				x86_jc_flush(c);
-				return;
-			}
-			for (u32 k = 0; k < log->count; k++)
-				if (!((jc[log->index[k]].rip ^ la) >> shift))
-					jc[log->index[k]].rip = ~0ull;
+		if (log->count > X86_JC_LOG) {
+			x86_jc_flush(c);
+			return;
 		}
+		for (u32 k = 0; k < log->count; k++)
+			if (!((jc[log->index[k]].rip ^ la) >> shift))
+				jc[log->index[k]].rip = ~0ull;
 	}
 }
 
 void x86_jc_flush_page(struct x86_cpu *c, u64 la)
 {
-	if (c->tb && (c->tb->pages[PAGE_BIT(la) / 64] & BIT64(PAGE_BIT(la) % 64)))
-		jc_flush_near(c, la, PAGE_SHIFT);
+	for (u32 g = 0; g < 2 && c->tb; g++)
+		if (c->tb->pages[g][PAGE_BIT(la) / 64] & BIT64(PAGE_BIT(la) % 64))
+			jc_flush_near(c, g, la, PAGE_SHIFT);
 }
 
 void x86_jc_flush_region(struct x86_cpu *c, u64 la)
 {
-	if (c->tb && (c->tb->regions[REGION_BIT(la) / 64] & BIT64(REGION_BIT(la) % 64)))
-		jc_flush_near(c, la, 22);
+	for (u32 g = 0; g < 2 && c->tb; g++)
+		if (c->tb->regions[g][REGION_BIT(la) / 64] & BIT64(REGION_BIT(la) % 64))
+			jc_flush_near(c, g, la, 22);
 }
 
 /* ---- heads ---- */
@@ -209,6 +210,38 @@ static struct x86_tb_next remember(struct x86_cpu *c, u64 rip, const void *host)
 	return enter_at(host);
 }
 
+/* What the current set's jump cache has for rip; NULL: nothing. */
+static const void *jump_cache_hit(struct x86_cpu *c, u64 rip)
+{
+	const struct x86_jc_entry *e = &c->jc[jc_index(rip)];
+
+	return e->rip == rip && c->code_size == 8 ? (const void *)e->host : NULL;
+}
+
+/* Control came to rip by a way that looks at nothing but requests. */
+static struct x86_tb_next go_to(struct x86_cpu *c, u64 rip)
+{
+	const struct x86_insn *i;
+	const void *host = jump_cache_hit(c, rip);
+
+	if (unlikely(READ_ONCE(c->req)))
+		return leave_at(c, rip);
+	if (host) {
+		c->code_la = rip & PAGE_MASK;
+		return enter_at(host);
+	}
+	i = x86_goto(c, rip);
+	host = block_at(c, i);
+	if (host)
+		return remember(c, rip, host);
+	/* One that spans two pages has no block, but what follows it does. */
+	if (i->fn != x86_op_cross || unlikely(!at_ease(c)))
+		return leave(i);
+	c->insn = i;
+	i = i->fn(c, i);
+	return i && i->fn == x86_op_end ? go_to(c, c->code_la + i->off) : x86_tb_resume(c, i);
+}
+
 struct x86_tb_next x86_tb_resume(struct x86_cpu *c, const struct x86_insn *i)
 {
 	const void *host;
@@ -216,9 +249,10 @@ struct x86_tb_next x86_tb_resume(struct x86_cpu *c, const struct x86_insn *i)
 	if (!i) {
 		/* Far transfers and changes of mode: the run loop looks at more than requests then.
 		 */
-		if (READ_ONCE(c->req) || x86_careful(c))
+		if (x86_careful(c))
 			return leave(NULL);
-		i = x86_goto(c, c->rip);
+		c->stats[X86_STAT_TB_RESUMED]++;
+		return go_to(c, c->rip);
 	}
 	host = block_at(c, i);
 	if (!host)
@@ -235,14 +269,14 @@ struct x86_tb_next x86_tb_page(struct x86_cpu *c, u32 off, u32 site)
 	const void *host;
 
 	c->stats[X86_STAT_TB_PAGE]++;
+	if (!site)
+		return go_to(c, rip);
 	if (unlikely(READ_ONCE(c->req)))
 		return leave_at(c, rip);
 	i = x86_goto(c, rip);
 	host = block_at(c, i);
 	if (!host)
-		return leave(i);
-	if (!site)
-		return remember(c, rip, host);
+		return go_to(c, rip);
 	x86_door(c);
 	x86_tb_chain(c, site, turns, i);
 	return enter_at(host);
@@ -250,17 +284,8 @@ struct x86_tb_next x86_tb_page(struct x86_cpu *c, u32 off, u32 site)
 
 struct x86_tb_next x86_tb_miss(struct x86_cpu *c, u64 rip)
 {
-	const struct x86_insn *i;
-	const void *host;
-
 	c->stats[X86_STAT_TB_JC_MISSES]++;
-	if (unlikely(READ_ONCE(c->req)))
-		return leave_at(c, rip);
-	i = x86_goto(c, rip);
-	host = block_at(c, i);
-	if (!host)
-		return leave(i);
-	return remember(c, rip, host);
+	return go_to(c, rip);
 }
 
 /* ---- GS ---- */

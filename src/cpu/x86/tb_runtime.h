@@ -34,8 +34,9 @@ struct x86_jc_log {
 /* Per CPU, behind its jump caches. */
 struct x86_tb_cpu {
 	struct x86_jc_log log[2][X86_NR_SETS]; /* [global] */
-	/* Which pages and which 4 MiB regions may have entries: a hash each, never too few bits. */
-	u64 pages[16], regions[4];
+	/* Which pages and which 4 MiB regions may have entries, a hash each: never too few bits.
+	 * [global] */
+	u64 pages[2][16], regions[2][4];
 	u8 cold[X86_COLD_SIZE]; /* visits to places without a head, by address */
 };
 #define X86_GS_TB (X86_GS_JC(X86_NR_SETS + 1))
