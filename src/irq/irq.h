@@ -134,6 +134,10 @@ int lapic_wrmsr(struct lapic *l, u32 msr, u64 value);
 /* IA32_TSC_DEADLINE. owner. Reads as 0 when not in TSC-deadline mode. */
 u64 lapic_tsc_deadline(const struct lapic *l);
 void lapic_set_tsc_deadline(struct lapic *l, u64 value);
+/* Is there an LVT entry for corrected machine checks (MCG_CMCI_P)? None at first. owner */
+void lapic_set_cmci(struct lapic *l, bool has);
+/* Its offset, for lapic_local_deliver(). */
+#define LAPIC_LVT_CMCI 0x2f0
 /* The guest's TSC jumped (write to TSC or offset): recompute the timer. owner */
 void lapic_tsc_changed(struct lapic *l);
 

@@ -67,6 +67,7 @@ enum lapic_reg {
 	LAPIC_TMR = 0x180,
 	LAPIC_IRR = 0x200,
 	LAPIC_ESR = 0x280,
+	LAPIC_LVTCMCI = 0x2f0,
 	LAPIC_ICR = 0x300,
 	LAPIC_ICR2 = 0x310,
 	LAPIC_LVTT = 0x320,
@@ -101,7 +102,7 @@ enum lapic_timer_mode { LAPIC_ONESHOT, LAPIC_PERIODIC, LAPIC_TSC_DEADLINE };
 struct lapic {
 	struct irqchip *ic;
 	u32 id; /* vCPU id and x2APIC id; never changes */
-	bool bsp;
+	bool bsp, cmci; /* cmci: there is an LVT entry for corrected machine checks */
 	u64 base; /* IA32_APIC_BASE; the owner writes, all read */
 	/*
 	 * One bit for each word of IRR that may be non-zero. Set after IRR by whoever delivers,

@@ -272,13 +272,22 @@ void lapic_eoi(struct lapic *l)
 
 static void set_version(struct lapic *l)
 {
-	u32 v = VERSION | (LAPIC_NR_LVT - 1) << 16;
+	u32 v = VERSION | (LAPIC_NR_LVT - 1 + l->cmci) << 16;
 
 	/* Our own I/O APIC has no EOI register, so a guest that suppressed broadcasts could not
 	 * reach it. */
 	if (irqchip_is_split(l->ic))
 		v |= VERSION_SUPPRESS;
 	lapic_set_reg(l, LAPIC_VERSION, v);
+}
+
+void lapic_set_cmci(struct lapic *l, bool has)
+{
+	if (l->cmci == has)
+		return;
+	l->cmci = has;
+	lapic_set_reg(l, LAPIC_LVTCMCI, has ? LAPIC_MASKED : 0);
+	set_version(l);
 }
 
 void lapic_reset(struct lapic *l, bool init)
@@ -298,6 +307,8 @@ void lapic_reset(struct lapic *l, bool init)
 	lapic_set_reg(l, LAPIC_DFR, ~0u);
 	for (u32 i = 0; i < LAPIC_NR_LVT; i++)
 		lapic_set_reg(l, LAPIC_LVTT + i * 0x10, LAPIC_MASKED);
+	if (l->cmci)
+		lapic_set_reg(l, LAPIC_LVTCMCI, LAPIC_MASKED);
 	/* Virtual wire: without firmware's help the boot CPU hears the PIC
 	 * (KVM_X86_QUIRK_LINT0_REENABLED). */
 	if (l->bsp && !l->ic->no_lint0_quirk)

@@ -45,6 +45,7 @@ static const struct {
 	[LAPIC_SPIV >> 4] = {RW | X2RW, 0x3ff},
 	[LAPIC_ISR >> 4 ...(LAPIC_ISR >> 4) + 23] = {R | X2R}, /* ISR, TMR, IRR */
 	[LAPIC_ESR >> 4] = {RW | X2RW},
+	[LAPIC_LVTCMCI >> 4] = {RW | X2RW, 0x107ff},
 	[LAPIC_ICR >> 4] = {RW | X2RW, ~ICR_BUSY},
 	[LAPIC_ICR2 >> 4] = {RW, 0xff000000},
 	[LAPIC_LVTT >> 4] = {RW | X2RW, 0x700ff},
@@ -58,6 +59,13 @@ static const struct {
 	[LAPIC_TDCR >> 4] = {RW | X2RW, 0xb},
 	[LAPIC_SELF_IPI >> 4] = {X2W},
 };
+
+static u8 reg_flags(const struct lapic *l, u32 reg)
+{
+	if (reg >= KVM_APIC_REG_SIZE || (reg == LAPIC_LVTCMCI && !l->cmci))
+		return 0;
+	return regs[reg >> 4].flags;
+}
 
 static u32 reg_read(struct lapic *l, u32 reg)
 {
@@ -101,6 +109,8 @@ static void write_spiv(struct lapic *l, u32 value)
 	for (u32 i = 0; i < LAPIC_NR_LVT; i++)
 		lapic_set_reg(l, LAPIC_LVTT + i * 0x10,
 			      lapic_get_reg(l, LAPIC_LVTT + i * 0x10) | LAPIC_MASKED);
+	if (l->cmci)
+		lapic_set_reg(l, LAPIC_LVTCMCI, lapic_get_reg(l, LAPIC_LVTCMCI) | LAPIC_MASKED);
 }
 
 static void write_lvt(struct lapic *l, u32 reg, u32 value)
@@ -143,6 +153,7 @@ static void reg_write(struct lapic *l, u32 reg, u32 value)
 		lapic_set_reg(l, LAPIC_ICR, value);
 		send_ipi(l, value, lapic_get_reg(l, LAPIC_ICR2) >> 24);
 		break;
+	case LAPIC_LVTCMCI:
 	case LAPIC_LVTT:
 	case LAPIC_LVTTHMR:
 	case LAPIC_LVTPC:
@@ -174,7 +185,7 @@ static u32 write_mask(const struct lapic *l, u32 reg)
 void lapic_mmio(struct lapic *l, u32 offset, void *data, u32 size, bool write)
 {
 	u32 reg = offset & 0xff0, in = offset & 0xf, value;
-	u8 flags = reg < KVM_APIC_REG_SIZE ? regs[reg >> 4].flags : 0;
+	u8 flags = reg_flags(l, reg);
 
 	if (!(flags & (write ? W : R))) {
 		lapic_error(l, LAPIC_ERR_REGISTER);
@@ -201,8 +212,7 @@ int lapic_rdmsr(struct lapic *l, u32 msr, u64 *value)
 {
 	u32 reg = (msr - MSR_X2APIC_FIRST) << 4;
 
-	if (msr < MSR_X2APIC_FIRST || reg >= KVM_APIC_REG_SIZE || !lapic_x2apic(l) ||
-	    !(regs[reg >> 4].flags & X2R))
+	if (msr < MSR_X2APIC_FIRST || !lapic_x2apic(l) || !(reg_flags(l, reg) & X2R))
 		return -EINVAL;
 	*value = reg_read(l, reg);
 	if (reg == LAPIC_ICR)
@@ -225,8 +235,7 @@ int lapic_wrmsr(struct lapic *l, u32 msr, u64 value)
 {
 	u32 reg = (msr - MSR_X2APIC_FIRST) << 4;
 
-	if (msr < MSR_X2APIC_FIRST || reg >= KVM_APIC_REG_SIZE || !lapic_x2apic(l) ||
-	    !(regs[reg >> 4].flags & X2W))
+	if (msr < MSR_X2APIC_FIRST || !lapic_x2apic(l) || !(reg_flags(l, reg) & X2W))
 		return -EINVAL;
 	if (reg == LAPIC_ICR)
 		return write_x2apic_icr(l, value);

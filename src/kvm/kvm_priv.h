@@ -230,8 +230,8 @@ int kvm_clock_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value);
 /* msr.c: MSRs kept by kvm/ rather than the CPU (APIC base, x2APIC, TSC deadline, kvmclock, ...). -ENOENT: none of ours. */
 int kvm_get_msr(struct kvm_vcpu *v, u32 msr, u64 *value, bool host_initiated);
 int kvm_set_msr(struct kvm_vcpu *v, u32 msr, u64 value, bool host_initiated);
-/* KVM_X86_GET_MCE_CAP_SUPPORTED: MCG_CTL_P | MCG_SER_P. */
-#define KVM_AV_MCE_CAP	 (BIT64(8) | BIT64(24))
+/* KVM_X86_GET_MCE_CAP_SUPPORTED for the personality */
+u64 kvm_mce_cap(void);
 #define KVM_AV_MCE_BANKS 32
 
 /* May the guest use a paravirtual feature (1 + KVM_FEATURE_*, 0: always)? Unless the VMM enforces CPUID, it may use all. */

@@ -50,6 +50,16 @@ u64 kvm_ucode_rev(void)
 	return kvm_personality_amd() ? 0x01000065 : 0x100000000ull;
 }
 
+#define MCG_CTL_P  BIT64(8)
+#define MCG_CMCI_P BIT64(10)
+#define MCG_SER_P  BIT64(24)
+
+/* AMD has no interrupt for corrected machine checks in the LAPIC. */
+u64 kvm_mce_cap(void)
+{
+	return MCG_CTL_P | MCG_SER_P | (kvm_personality_amd() ? 0 : MCG_CMCI_P);
+}
+
 /* ---- rows ---- */
 
 struct kvm_msr_row {

@@ -47,7 +47,7 @@ static KVM_HANDLER(check_extension)
 
 static KVM_HANDLER(get_mce_cap_supported)
 {
-	*(u64 *)arg->data = KVM_AV_MCE_CAP;
+	*(u64 *)arg->data = kvm_mce_cap();
 	return 0;
 }
 

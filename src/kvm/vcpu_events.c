@@ -16,6 +16,8 @@
 
 #define MCG_STATUS_MCIP BIT64(2)
 #define MCG_CTL_P	BIT64(8)
+#define MCG_CMCI_P	BIT64(10)
+#define MCI_CTL2_CMCI_EN BIT64(30)
 #define MCI_STATUS_AR	BIT64(55)
 #define MCI_STATUS_S	BIT64(56)
 #define MCI_STATUS_PCC	BIT64(57)
@@ -451,17 +453,20 @@ KVM_VCPU_OP(kvm_op_setup_mce)
 	u32 banks = cap & 0xff;
 
 	/* Bits 16-23 are the count of extended registers, which user space may claim freely. */
-	if (!banks || banks > KVM_AV_MCE_BANKS || cap & ~(KVM_AV_MCE_CAP | 0xff | 0xff0000))
+	if (!banks || banks > KVM_AV_MCE_BANKS || cap & ~(kvm_mce_cap() | 0xff | 0xff0000))
 		return -EINVAL;
 	v->cpu->msr.mcg_cap = cap;
 	if (cap & MCG_CTL_P)
 		v->cpu->msr.mcg_ctl = ~0ull;
 	for (u32 i = 0; i < banks; i++)
 		v->cpu->msr.mc_banks[i * MCI_REGS + MCI_CTL] = ~0ull;
+	memset(v->cpu->msr.mci_ctl2, 0, sizeof(v->cpu->msr.mci_ctl2));
+	if (v->lapic)
+		lapic_set_cmci(v->lapic, cap & MCG_CMCI_P);
 	return 0;
 }
 
-/* Uncorrected, no action required: only logged (and signalled by CMCI, which is not offered). */
+/* Uncorrected, no action required: logged, and signalled as corrected errors are, if the bank says so. */
 static bool is_ucna(const struct kvm_x86_mce *mce)
 {
 	return !mce->mcg_status &&
@@ -493,6 +498,9 @@ KVM_VCPU_OP(kvm_op_set_mce)
 		bank[MCI_MISC] = mce->misc;
 		bank[MCI_STATUS] = mce->status;
 		cpu->msr.mcg_status = 0;
+		if (v->lapic && cpu->msr.mcg_cap & MCG_CMCI_P &&
+		    cpu->msr.mci_ctl2[mce->bank] & MCI_CTL2_CMCI_EN)
+			lapic_local_deliver(v->lapic, LAPIC_LVT_CMCI);
 		return 0;
 	}
 	if (!uncorrected) {

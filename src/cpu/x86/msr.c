@@ -185,6 +185,7 @@ static bool host_only(const struct x86_cpu *c, u32 msr, bool host)
 
 #define MCG_CTL_P	  BIT64(8)
 #define MSR_MC0_CTL	  0x400
+#define MSR_MC0_CTL2	  0x280
 #define HWCR_MCSTATUSWREN BIT64(18)
 
 static bool mcg_ctl_exists(const struct x86_cpu *c, u32 msr, bool host)
@@ -216,6 +217,24 @@ static bool bank_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
 	default:
 		return true;
 	}
+}
+
+#define MCG_CMCI_P	  BIT64(10)
+#define MCI_CTL2_CMCI_EN  BIT64(30)
+#define MCI_CTL2_COUNT	  0x7fffull /* corrected errors before the interrupt */
+
+static bool ctl2_exists(const struct x86_cpu *c, u32 msr, bool host)
+{
+	if (msr - MSR_MC0_CTL2 >= (c->msr.mcg_cap & 0xff))
+		return false;
+	return host || (c->msr.mcg_cap & MCG_CMCI_P);
+}
+
+static bool ctl2_valid(const struct x86_cpu *c, u32 msr, u64 v, bool host)
+{
+	if (!(c->msr.mcg_cap & MCG_CMCI_P))
+		return !v;
+	return !(v & ~(MCI_CTL2_CMCI_EN | MCI_CTL2_COUNT));
 }
 
 /* ---- time ---- */
@@ -360,6 +379,8 @@ static const struct row rows[] = {
 	{0x00000258, 2, "MTRR_FIX16K", M(mtrr_fix[1]), .flags = RW, .valid = mtrr_fix_valid},
 	{0x00000268, 8, "MTRR_FIX4K", M(mtrr_fix[3]), .flags = RW, .valid = mtrr_fix_valid},
 	{0x00000277, 1, "PAT", M(pat), .flags = RW | SAVE, .valid = pat_valid},
+	{MSR_MC0_CTL2, 32, "MC_CTL2", M(mci_ctl2), .flags = RW, .exists = ctl2_exists,
+	 .valid = ctl2_valid},
 	{0x000002ff, 1, "MTRR_DEF_TYPE", M(mtrr_def_type), .flags = RW, .valid = mtrr_def_valid},
 	{MSR_MC0_CTL, 32 * 4, "MC", M(mc_banks), .flags = RW, .exists = bank_exists,
 	 .valid = bank_valid},

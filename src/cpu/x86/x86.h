@@ -246,7 +246,7 @@ struct x86_cpu {
 		u64 sysenter_cs, sysenter_esp, sysenter_eip;
 		u64 pat, xss, misc_enable, debugctl, tsc_adjust, spec_ctrl, mtrr_def_type;
 		u64 mtrr_fix[11], mtrr_var[16];
-		u64 mcg_status, mcg_ctl, mcg_cap, mc_banks[32 * 4];
+		u64 mcg_status, mcg_ctl, mcg_cap, mc_banks[32 * 4], mci_ctl2[32];
 		u64 ucode_rev, arch_capabilities, feature_control, smbase;
 		u64 hwcr, lwp, virt_spec_ctrl, vm_hsave, int_pending, syscfg, osvw_len, osvw_status, power_ctl, xfd, platform_info, misc_features;
 		u64 smi_count;
