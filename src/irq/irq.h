@@ -157,6 +157,9 @@ int lapic_ack(struct lapic *l);
 void lapic_get(struct lapic *l, struct kvm_lapic_state *out);
 int lapic_set(struct lapic *l, const struct kvm_lapic_state *in);
 
+/* Does it pass a PIC's interrupts on: LVT0 unmasked and in ExtINT mode, or it is disabled and the boot CPU's? Any thread. */
+bool lapic_accepts_extint(const struct lapic *l);
+
 /* Pulses LINT1 (or LINT0): NMI from KVM_NMI with an in-kernel LAPIC goes here. Any thread. */
 void lapic_local_deliver(struct lapic *l, u32 lvt_offset);
 

@@ -272,8 +272,6 @@ int pic_set_pin(struct irqchip *ic, u32 pin, u32 source, bool level);
 u8 pic_intack(struct irqchip *ic);
 void pic_update(struct irqchip *ic);
 bool pic_io(struct irqchip *ic, u16 port, u8 *data, bool write);
-/* Does this vCPU take ExtINT? Any thread. */
-bool pic_accepted_by(const struct lapic *l);
 
 /* ioapic.c. Lock held unless said otherwise. */
 void ioapic_init(struct irqchip *ic);

@@ -229,7 +229,7 @@ bool irqchip_mmio(struct irqchip *ic, u64 gpa, void *data, u32 size, bool write)
 
 bool irqchip_extint_pending(struct irqchip *ic, struct lapic *l)
 {
-	return READ_ONCE(ic->pic.output) && pic_accepted_by(l);
+	return READ_ONCE(ic->pic.output) && lapic_accepts_extint(l);
 }
 
 u8 irqchip_extint_ack(struct irqchip *ic)

@@ -196,9 +196,18 @@ void lapic_update_ppr(struct lapic *l)
 	lapic_set_reg(l, LAPIC_PPR, (tpr & 0xf0) >= class ? tpr : class);
 }
 
+bool lapic_accepts_extint(const struct lapic *l)
+{
+	u32 lvt0 = lapic_get_reg(l, LAPIC_LVT0);
+
+	if (!lapic_present(l))
+		return l->bsp;
+	return !(lvt0 & LAPIC_MASKED) && (lvt0 >> 8 & 7) == IRQ_EXTINT;
+}
+
 void lapic_recheck(struct lapic *l)
 {
-	if (lapic_pending(l) >= 0 || (READ_ONCE(l->ic->pic.output) && pic_accepted_by(l)))
+	if (lapic_pending(l) >= 0 || (READ_ONCE(l->ic->pic.output) && lapic_accepts_extint(l)))
 		l->ic->ops->kick(l->ic->owner, l->id);
 }
 

@@ -51,15 +51,6 @@ static int requested(const struct kvm_pic_state *s, bool master)
 	return priority < top_priority(s, in_service) ? (int)pin_at(s, priority) : -1;
 }
 
-bool pic_accepted_by(const struct lapic *l)
-{
-	u32 lvt0 = lapic_get_reg(l, LAPIC_LVT0);
-
-	if (!lapic_present(l))
-		return l->bsp;
-	return !(lvt0 & LAPIC_MASKED) && (lvt0 >> 8 & 7) == IRQ_EXTINT;
-}
-
 static void kick_listener(struct irqchip *ic)
 {
 	u32 n = LOAD_ACQUIRE(ic->nr_ids);
@@ -67,7 +58,7 @@ static void kick_listener(struct irqchip *ic)
 
 	for (u32 i = 0; i < n; i++) {
 		l = LOAD_ACQUIRE(ic->lapics[i]);
-		if (l && pic_accepted_by(l)) {
+		if (l && lapic_accepts_extint(l)) {
 			ic->ops->kick(ic->owner, l->id);
 			return;
 		}

@@ -8,6 +8,7 @@
  * is all it says of the VMM.
  */
 #include "kvm/policy.h"
+#include "kvm/vcpu_priv.h"
 
 #include <string.h>
 
@@ -68,6 +69,8 @@ static bool lapic_page(struct kvm_vcpu *v, u64 gpa, void *data, u32 size, bool w
 		return false;
 	if ((base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == APIC_BASE_ENABLE) {
 		lapic_mmio(v->lapic, gpa & ~PAGE_MASK, data, size, write);
+		if (write)
+			kvm_extint_recheck(v);
 		return true;
 	}
 	if (READ_ONCE(v->vm->disabled_quirks) & KVM_X86_QUIRK_LAPIC_MMIO_HOLE)

@@ -78,7 +78,10 @@ static int get_apic_base(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)
 
 static int set_apic_base(struct kvm_vcpu *v, u32 msr, u64 value, bool host)
 {
-	return kvm_vcpu_set_apic_base(v, value, host);
+	int ret = kvm_vcpu_set_apic_base(v, value, host);
+
+	kvm_extint_recheck(v);
+	return ret;
 }
 
 static int get_x2apic(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)
@@ -88,7 +91,10 @@ static int get_x2apic(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)
 
 static int set_x2apic(struct kvm_vcpu *v, u32 msr, u64 value, bool host)
 {
-	return v->lapic ? lapic_wrmsr(v->lapic, msr, value) : -EINVAL;
+	int ret = v->lapic ? lapic_wrmsr(v->lapic, msr, value) : -EINVAL;
+
+	kvm_extint_recheck(v);
+	return ret;
 }
 
 static int get_tsc_deadline(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)

@@ -39,15 +39,10 @@ static bool pic_in_library(const struct kvm_vcpu *v)
 	return irqchip_has_chips(v->vm->ic);
 }
 
-static bool guest_takes_interrupts(const struct kvm_vcpu *v)
-{
-	return x86_rflags(v->cpu) & X86_FLAG_IF && !kvm_interrupt_shadow(v);
-}
-
 /* May the VMM inject an interrupt now (KVM_INTERRUPT)? */
 static bool ready_for_injection(struct kvm_vcpu *v)
 {
-	if (!guest_takes_interrupts(v) || kvm_event_in_flight(v))
+	if (!kvm_takes_interrupts(v) || kvm_event_in_flight(v))
 		return false;
 	return !v->lapic || (!v->ev.extint && kvm_lapic_accepts_extint(v));
 }
@@ -61,7 +56,7 @@ static bool window_asked(const struct kvm_vcpu *v)
  * take it. */
 static bool extint_deliverable(struct kvm_vcpu *v)
 {
-	return v->ev.extint && guest_takes_interrupts(v) && kvm_lapic_accepts_extint(v);
+	return v->ev.extint && kvm_takes_interrupts(v) && kvm_lapic_accepts_extint(v);
 }
 
 /* Reasons for a halted vCPU to run on. */
@@ -69,7 +64,9 @@ static bool has_event(struct kvm_vcpu *v)
 {
 	struct x86_cpu *c = v->cpu;
 
-	if (kvm_event_in_flight(v) || extint_deliverable(v))
+	if (c->inject.pending || v->ev.nmi || extint_deliverable(v))
+		return true;
+	if (v->ev.irq && kvm_takes_interrupts(v))
 		return true;
 	if (__atomic_load_n(&v->pv_unhalted, __ATOMIC_SEQ_CST))
 		return true;
@@ -77,7 +74,7 @@ static bool has_event(struct kvm_vcpu *v)
 		return true;
 	if (LOAD_ACQUIRE(c->smi_pending) && !c->smm)
 		return true;
-	return guest_takes_interrupts(v) && kvm_machine_ops.irq_ready(v);
+	return kvm_takes_interrupts(v) && kvm_machine_ops.irq_ready(v);
 }
 
 /* ---- exits ---- */

@@ -22,6 +22,7 @@
 #define MSR_IA32_UCODE_REV	   0x8b
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
 #define MSR_IA32_TSC_DEADLINE	   0x6e0
+#define MSR_AMD64_DE_CFG	   0xc0011029
 
 /* ---- numbers ---- */
 
@@ -80,22 +81,36 @@ static KVM_HANDLER(get_msr_index_list)
 	return msr_list_out(arg, msrs, MIN(n, MAX_LISTED_MSRS));
 }
 
+/* LFENCE waits for all that stands before it: an emulated CPU cannot do otherwise. */
+static u64 amd_de_cfg(void)
+{
+	return BIT64(1);
+}
+
 /* MSRs that describe the processor; a VMM reads them here and offers them to guests. */
 static const struct {
 	u32 msr;
 	u64 (*value)(void);
+	bool amd_only;
 } feature_msrs[] = {
 	{MSR_IA32_UCODE_REV, kvm_ucode_rev},
 	{MSR_IA32_ARCH_CAPABILITIES, kvm_arch_capabilities},
+	{MSR_AMD64_DE_CFG, amd_de_cfg, true},
 };
+
+static bool has_feature_msr(u32 i)
+{
+	return !feature_msrs[i].amd_only || kvm_personality_amd();
+}
 
 static KVM_HANDLER(get_msr_feature_index_list)
 {
-	u32 msrs[ARRAY_SIZE(feature_msrs)], i;
+	u32 msrs[ARRAY_SIZE(feature_msrs)], i, n = 0;
 
 	for (i = 0; i < ARRAY_SIZE(feature_msrs); i++)
-		msrs[i] = feature_msrs[i].msr;
-	return msr_list_out(arg, msrs, ARRAY_SIZE(feature_msrs));
+		if (has_feature_msr(i))
+			msrs[n++] = feature_msrs[i].msr;
+	return msr_list_out(arg, msrs, n);
 }
 
 static bool feature_msr(u32 msr, u64 *value)
@@ -103,7 +118,7 @@ static bool feature_msr(u32 msr, u64 *value)
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(feature_msrs); i++) {
-		if (feature_msrs[i].msr != msr)
+		if (feature_msrs[i].msr != msr || !has_feature_msr(i))
 			continue;
 		*value = feature_msrs[i].value();
 		return true;

@@ -49,6 +49,11 @@ u32 kvm_interrupt_shadow(const struct kvm_vcpu *v)
 	return x86_rip(v->cpu) == v->cpu->shadow_rip ? v->cpu->shadow : 0;
 }
 
+bool kvm_takes_interrupts(const struct kvm_vcpu *v)
+{
+	return x86_rflags(v->cpu) & X86_FLAG_IF && !kvm_interrupt_shadow(v);
+}
+
 static void inject(struct kvm_vcpu *v, enum x86_event_type type, u8 vector, bool has_error,
 		   u32 error)
 {
@@ -109,7 +114,7 @@ void kvm_events_prepare(struct kvm_vcpu *v)
 		if (v->ev.nmi) {
 			v->ev.nmi = false;
 			inject(v, X86_EV_NMI, X86_NMI, false, 0);
-		} else if (v->ev.irq) {
+		} else if (v->ev.irq && kvm_takes_interrupts(v)) {
 			v->ev.irq = false;
 			inject(v, X86_EV_EXTINT, v->ev.irq_nr, false, 0);
 		}
@@ -122,7 +127,8 @@ void kvm_events_prepare(struct kvm_vcpu *v)
 		cpu->rip++;
 		v->ev.soft_rip = true;
 	}
-	/* Behind an exception an NMI can only pend; an interrupt waits for its window (run.c). */
+	/* Behind an exception an NMI can only pend; an interrupt waits until the guest takes it
+	 * (run.c asks for a window). */
 	if (v->ev.nmi) {
 		v->ev.nmi = false;
 		x86_raise_nmi(cpu);
@@ -274,14 +280,15 @@ KVM_VCPU_OP(kvm_op_set_events)
 
 bool kvm_lapic_accepts_extint(struct kvm_vcpu *v)
 {
-	struct kvm_lapic_state state;
-	u32 lvt0;
+	/* A VMM's PIC is wired to every vCPU, not only to the boot CPU. */
+	return !(lapic_base(v->lapic) & BIT(11)) || lapic_accepts_extint(v->lapic);
+}
 
-	if (!(lapic_base(v->lapic) & BIT(11)))
-		return true;
-	lapic_get(v->lapic, &state);
-	memcpy(&lvt0, state.regs + 0x350, sizeof(lvt0));
-	return !(lvt0 & BIT(16)) && ((lvt0 >> 8) & 7) == 7;
+void kvm_extint_recheck(struct kvm_vcpu *v)
+{
+	if (irqchip_is_split(v->vm->ic) &&
+	    (v->ev.extint || READ_ONCE(v->run->request_interrupt_window)))
+		x86_request(v->cpu, X86_REQ_OUT);
 }
 
 KVM_VCPU_OP(kvm_op_interrupt)
@@ -406,11 +413,14 @@ KVM_VCPU_OP(kvm_op_get_lapic)
 
 KVM_VCPU_OP(kvm_op_set_lapic)
 {
+	struct kvm_lapic_state state;
 	int ret;
 
 	if (!v->lapic)
 		return -EINVAL;
-	ret = lapic_set(v->lapic, arg->data);
+	if (uapi_copy_in(&state, arg->value, sizeof(state)))
+		return -EFAULT;
+	ret = lapic_set(v->lapic, &state);
 	if (!ret)
 		x86_irq_hint(v->cpu);
 	return ret;
@@ -430,18 +440,20 @@ KVM_VCPU_OP(kvm_op_tpr_access_reporting)
 
 KVM_VCPU_OP(kvm_op_set_vapic_addr)
 {
-	const struct kvm_vapic_addr *in = arg->data;
+	struct kvm_vapic_addr in;
 	u64 left;
 	int ret = 0;
 
 	if (!v->lapic)
 		return -EINVAL;
+	if (uapi_copy_in(&in, arg->value, sizeof(in)))
+		return -EFAULT;
 	av_epoch_online(&v->vm->epoch, &v->cpu->reader);
-	if (in->vapic_addr && (!mem_host(v->vm->mem, 0, in->vapic_addr, &left) || left < 4))
+	if (in.vapic_addr && (!mem_host(v->vm->mem, 0, in.vapic_addr, &left) || left < 4))
 		ret = -EINVAL;
 	av_epoch_offline(&v->cpu->reader);
 	if (!ret)
-		v->vapic_addr = in->vapic_addr;
+		v->vapic_addr = in.vapic_addr;
 	return ret;
 }
 

@@ -73,6 +73,11 @@ void kvm_accept_init_sipi(struct kvm_vcpu *v);
 /* Does the LAPIC pass interrupts of an external PIC (LVT0 unmasked in ExtINT mode, or no LAPIC
  * enabled)? */
 bool kvm_lapic_accepts_extint(struct kvm_vcpu *v);
+/* The guest changed its LAPIC: with a VMM's PIC, a window may have opened that run.c did not ask
+ * the CPU for. */
+void kvm_extint_recheck(struct kvm_vcpu *v);
+/* RFLAGS.IF and no interrupt shadow. */
+bool kvm_takes_interrupts(const struct kvm_vcpu *v);
 
 /* vcpu_msr.c */
 KVM_VCPU_OP(kvm_op_get_msrs);

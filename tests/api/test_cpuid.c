@@ -6,6 +6,8 @@
 #include "api.h"
 #include "cpuid.h"
 
+#include <stdbool.h>
+
 static int dev, vm, vcpu;
 
 static int setup(void **state)
@@ -176,6 +178,43 @@ static void personality(void **state)
 	free(c);
 }
 
+#define MSR_AMD64_DE_CFG     0xc0011029
+#define MSR_KVM_POLL_CONTROL 0x4b564d05
+
+static bool is_listed(unsigned long cmd, u32 msr)
+{
+	struct {
+		struct kvm_msr_list head;
+		u32 index[512];
+	} l = {.head.nmsrs = 512};
+
+	ok(dev, cmd, &l);
+	for (u32 i = 0; i < l.head.nmsrs; i++)
+		if (l.index[i] == msr)
+			return true;
+	return false;
+}
+
+/* LFENCE's MSR describes an AMD processor only; what a VMM has to save of KVM's own is the same
+ * everywhere. */
+static void listed_msrs(void **state)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e;
+	} m = {{.nmsrs = 1}, {.index = MSR_AMD64_DE_CFG}};
+	struct kvm_cpuid2 *c = all_cpuid(dev);
+	bool amd = leaf(c, 0, 0)->ebx == 0x68747541;
+
+	assert_true(is_listed(KVM_GET_MSR_INDEX_LIST, MSR_KVM_POLL_CONTROL));
+	assert_false(is_listed(KVM_GET_MSR_INDEX_LIST, MSR_AMD64_DE_CFG));
+	assert_int_equal(is_listed(KVM_GET_MSR_FEATURE_INDEX_LIST, MSR_AMD64_DE_CFG), amd);
+	assert_int_equal(ok(dev, KVM_GET_MSRS, &m), amd);
+	if (amd)
+		assert_int_equal(m.e.data, 2);
+	free(c);
+}
+
 #define XCR0_PKRU (1u << 9)
 #define CR4_PKE	  (1u << 22)
 
@@ -200,7 +239,8 @@ static void protection_keys(void **state)
 
 	guest_make(&g);
 	guest_start(&g);
-	/* Without CPUID there is no such state, though CR4 takes every bit that the engine knows. */
+	/* Without CPUID there is no such state, though CR4 takes every bit that the engine knows.
+	 */
 	fails(EINVAL, g.vcpu, KVM_SET_XCRS, &xcrs);
 	ok(g.vcpu, KVM_GET_SREGS, &s);
 	s.cr4 |= CR4_PKE | 1 << 18;
@@ -245,8 +285,8 @@ static void protection_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(cpuid),	T(cpuid_refused), T(cpuid_old),
-		T(cpuid_offer), T(personality),	  T(protection_keys),
+		T(cpuid),	T(cpuid_refused),   T(cpuid_old),   T(cpuid_offer),
+		T(personality), T(protection_keys), T(listed_msrs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

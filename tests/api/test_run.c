@@ -351,6 +351,59 @@ static void split_interrupt(void **state)
 	guest_end(&g);
 }
 
+#define APIC_BASE  0xfee00000
+#define APIC_SVR   0xf0
+#define APIC_LVT0  0x350
+#define LVT_MASKED 0x10000
+#define LVT_EXTINT 0x700
+
+/* The window opens by the guest's own doing while it runs: it unmasks the VMM's PIC. */
+static void split_window_by_lvt0(void **state)
+{
+	struct kvm_interrupt irq = {0x21};
+	struct kvm_lapic_state l;
+	struct kvm_sregs s;
+	u8 *was;
+
+	guest_make(&g);
+	enable(g.vm, KVM_CAP_SPLIT_IRQCHIP, 24);
+	guest_start(&g);
+	ok(g.vcpu, KVM_GET_LAPIC, &l);
+	memcpy(l.regs + APIC_SVR, (u32[]){0x1ff}, 4);
+	memcpy(l.regs + APIC_LVT0, (u32[]){LVT_MASKED | LVT_EXTINT}, 4);
+	ok(g.vcpu, KVM_SET_LAPIC, &l);
+	ok(g.vcpu, KVM_GET_SREGS, &s);
+	s.es.base = APIC_BASE;
+	ok(g.vcpu, KVM_SET_SREGS, &s);
+	was = at(0x2000);
+	g_outb(&g, 0x80, 0x21);
+	code(&g, 0xcf);
+	g.at = was;
+	vector(0x21, 0x2000);
+	code(&g, 0xfb, 0x90); /* sti; nop */
+	g_store32(&g, APIC_LVT0, LVT_EXTINT);
+	code(&g, 0x90, 0x90);
+	g_store32(&g, APIC_LVT0, LVT_MASKED | LVT_EXTINT);
+	g_outb(&g, 0x82, 0);
+	g_store32(&g, APIC_LVT0, LVT_EXTINT);
+	code(&g, 0x90, 0x90);
+	g_done(&g);
+
+	g.run->request_interrupt_window = 1;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IRQ_WINDOW_OPEN);
+	assert_int_equal(g.run->ready_for_interrupt_injection, 1);
+	g.run->request_interrupt_window = 0;
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x82);
+	/* The same for a vector that waits. */
+	assert_int_equal(g.run->ready_for_interrupt_injection, 0);
+	ok(g.vcpu, KVM_INTERRUPT, &irq);
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x80);
+	guest_done(&g);
+	guest_end(&g);
+}
+
 static void injected_exception(void **state)
 {
 	struct kvm_vcpu_events e;
@@ -378,6 +431,7 @@ static void two_events(void **state)
 	u8 *was = at(0x2000);
 
 	g_outb(&g, 0x80, 6);
+	g_outb(&g, 0x81, 6);
 	code(&g, 0xcf);
 	at(0x2100);
 	code(&g, 0xb0, 0x21);
@@ -394,7 +448,15 @@ static void two_events(void **state)
 	ok(g.vcpu, KVM_SET_VCPU_EVENTS, &e);
 	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
 	assert_int_equal(g.run->io.port, 0x80);
+	/* Not inside the handler, which interrupts cannot interrupt. */
+	ok(g.vcpu, KVM_GET_VCPU_EVENTS, &e);
+	assert_int_equal(e.exception.injected, 0);
+	assert_int_equal(e.interrupt.injected, 1);
+	assert_int_equal(guest_run(&g), KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x81);
 	assert_int_equal(guest_done(&g), 0x21);
+	ok(g.vcpu, KVM_GET_VCPU_EVENTS, &e);
+	assert_int_equal(e.interrupt.injected, 0);
 }
 
 static void payload_delivered(void **state)
@@ -910,6 +972,7 @@ int main(void)
 		T(status_fields),
 		T(interrupt),
 		cmocka_unit_test(split_interrupt),
+		cmocka_unit_test(split_window_by_lvt0),
 		T(nmi),
 		T(injected_exception),
 		T(two_events),

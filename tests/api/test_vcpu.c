@@ -665,6 +665,9 @@ static void lapic(void **state)
 
 	fails(EINVAL, vcpu, KVM_GET_LAPIC, &l);
 	fails(EINVAL, vcpu, KVM_SET_LAPIC, &l);
+	/* Whether there is a LAPIC is asked first. */
+	fails(EINVAL, vcpu, KVM_SET_LAPIC, NULL);
+	fails(EINVAL, vcpu, KVM_SET_VAPIC_ADDR, NULL);
 	ok(ap, KVM_GET_LAPIC, &l);
 	assert_int_equal((u8)l.regs[0x23], 1); /* APIC id */
 	l.regs[0x80] = 0x50;		       /* TPR */
