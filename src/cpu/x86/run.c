@@ -377,8 +377,11 @@ static __attribute__((noinline)) enum x86_exit_reason loop(struct x86_cpu *c, bo
 static __attribute__((noinline)) enum x86_exit_reason run_loop(struct x86_cpu *c)
 {
 	bool jumped = __builtin_setjmp(c->jmp);
+	enum x86_exit_reason why = loop(x86_current, jumped);
 
-	return loop(x86_current, jumped);
+	/* Keeps clang from calling the loop last, without this frame, which long jumps come back to. */
+	__asm__ volatile("" : "+r"(why));
+	return why;
 }
 
 /* As run_loop(). */

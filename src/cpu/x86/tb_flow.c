@@ -33,7 +33,7 @@ static void align_site(struct x86_tr *t, u32 opcode)
 	u32 field = (t->out->at + t->a.n + opcode) & 7;
 
 	if (field > 4)
-		asm_bytes(&t->a, "\x66\x66\x90" + (field - 5), 8 - field);
+		asm_bytes(&t->a, &"\x66\x66\x90"[field - 5], 8 - field);
 }
 
 /* What a jump does that is not patched yet; place is its displacement. The stub knows the byte before that. */
