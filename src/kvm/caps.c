@@ -6,6 +6,7 @@
  * is not in the table is not there: 0, and -EINVAL to whoever enables it.
  */
 #include "kvm/policy.h"
+#include "kvm/steal.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -50,6 +51,11 @@ static long has_xcr0(void)
 static long xsave2_size(void)
 {
 	return MAX(x86_xsave_size(x86_host_xcr0()), sizeof(struct kvm_xsave));
+}
+
+static long has_steal_time(void)
+{
+	return kvm_steal_supported();
 }
 
 /* ---- what enabling does ---- */
@@ -203,6 +209,7 @@ static const struct capability capabilities[] = {
 	CAP(GET_TSC_KHZ, 1, "test_vm: tsc_khz"),
 	CAP(TSC_CONTROL, 1, "test_vcpu: tsc_khz"),
 	CAP(VM_TSC_CONTROL, 1, "test_vm: tsc_khz"),
+	CAP_FN(STEAL_TIME, has_steal_time, "test_steal: record_follows"),
 	CAP(TSC_DEADLINE_TIMER, 1, "test_vcpu: tsc_deadline"),
 	CAP(VCPU_ATTRIBUTES, 1, "test_vcpu: tsc_offset_attr"),
 

@@ -221,11 +221,7 @@ KVM_VM_IOCTL(kvm_vm_set_clock)
 
 /* ---- what guests see ---- */
 
-/*
- * Guest RAM for a small structure of a vCPU's, or 0. MSR writes also arrive from ioctls, when the
- * vCPU is outside its epoch; the caller owns the vCPU either way.
- */
-static u64 guest_struct(struct kvm_vcpu *v, u64 gpa, u64 size)
+u64 kvm_guest_struct(struct kvm_vcpu *v, u64 gpa, u64 size)
 {
 	const struct mem_slot *s;
 
@@ -261,7 +257,7 @@ void kvm_clock_update(struct kvm_vcpu *v)
 
 	if (!(v->system_time_msr & 1))
 		return;
-	user = guest_struct(v, v->system_time_msr & ~1ull, sizeof(page));
+	user = kvm_guest_struct(v, v->system_time_msr & ~1ull, sizeof(page));
 	if (!user)
 		return;
 	if (uapi_copy_in(&old, user, sizeof(old)))
@@ -314,7 +310,7 @@ int kvm_clock_guest_paused(struct kvm_vcpu *v)
 static void write_wall_clock(struct kvm_vcpu *v, u64 gpa)
 {
 	struct wall_clock_page page;
-	u64 ns, user = guest_struct(v, gpa, sizeof(page));
+	u64 ns, user = kvm_guest_struct(v, gpa, sizeof(page));
 
 	if (!user || uapi_copy_in(&page, user, sizeof(page)))
 		return;

@@ -8,7 +8,7 @@
  * differs is in struct identity.
  */
 #include "kvm/cpuid_priv.h"
-#include "kvm/kvm_priv.h"
+#include "kvm/steal.h"
 
 #include <cpuid.h>
 #include <stdlib.h>
@@ -111,6 +111,8 @@ static bool offered(const struct kvm_cpuid_bit *b)
 	if (b->when & CPUID_AVX512 && (xcr0 & XFEATURE_AVX512) != XFEATURE_AVX512)
 		return false;
 	if (b->when & CPUID_INTEL && who != &intel)
+		return false;
+	if (b->when & CPUID_RUN_DELAY && !kvm_steal_supported())
 		return false;
 	return !(b->when & CPUID_AMD) || who == &amd;
 }

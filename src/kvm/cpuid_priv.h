@@ -18,6 +18,7 @@ enum kvm_cpuid_when {
 	CPUID_AVX512 = BIT(3),
 	CPUID_INTEL = BIT(4), /* only in that personality */
 	CPUID_AMD = BIT(5),
+	CPUID_RUN_DELAY = BIT(6), /* the host's scheduler keeps run delays */
 };
 
 struct kvm_cpuid_bit {

@@ -20,6 +20,7 @@
 #define E512  CPUID_AVX512
 #define INTEL CPUID_INTEL
 #define AMD   CPUID_AMD
+#define DELAY CPUID_RUN_DELAY
 
 const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	/* 1: EDX */
@@ -192,6 +193,7 @@ const struct kvm_cpuid_bit kvm_cpuid_bits[] = {
 	ROW(0x40000001, 0, EAX, 0, "kvm-clocksource", SOFT),
 	ROW(0x40000001, 0, EAX, 1, "kvm-nop-io-delay", SOFT),
 	ROW(0x40000001, 0, EAX, 3, "kvm-clocksource2", SOFT),
+	ROW(0x40000001, 0, EAX, 5, "kvm-steal-time", DELAY),
 	ROW(0x40000001, 0, EAX, 7, "kvm-pv-unhalt", SOFT),
 	ROW(0x40000001, 0, EAX, 13, "kvm-pv-sched-yield", SOFT),
 	ROW(0x40000001, 0, EAX, 24, "kvm-clocksource-stable", SOFT),

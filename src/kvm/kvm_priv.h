@@ -80,6 +80,10 @@ struct kvm_vm {
 	struct kvm_binstats *binstats;
 	struct av_timer binstats_timer;
 	bool binstats_started;
+
+	/* steal.c: looks after the vCPUs whose guest wants its steal time */
+	struct av_timer steal_timer;
+	bool steal_ticking;
 };
 
 /* stats.c: a CPU whose counters somebody may want begins and ends. */
@@ -128,6 +132,15 @@ struct kvm_vcpu {
 	u64 halt_ns, signal_exits, hypercalls, exits[X86_NR_EXITS];
 	struct kvm_binstats *binstats;
 	bool finish_insn;	/* an answered device access waits for its instruction (run.c) */
+	/* steal.c */
+	struct {
+		s32 tid;  /* whose run delay it is; 0: none yet */
+		int fd;	  /* atomic: of that thread's schedstat, plus 1; 0: none */
+		bool direct; /* the thread may read it itself */
+		u64 seen, last; /* atomic: the run delay; how much of it the guest knows */
+		struct av_timer opener;
+		u32 opened; /* futex */
+	} steal;
 	/* vcpu_events.c: what KVM_SET_VCPU_EVENTS can say and cpu->inject cannot hold at the same time */
 	struct {
 		bool pending;	  /* cpu->inject is an exception that KVM would call pending: KVM_SET_REGS drops it */

@@ -6,7 +6,7 @@
  * One row per range. Reached from the VMM under vcpu->lock (host_initiated) and from the guest on
  * the vCPU's thread inside x86_run(): guest paths take no vm->lock.
  */
-#include "kvm/vcpu_priv.h"
+#include "kvm/steal.h"
 
 #include <asm/kvm_para.h>
 #include <errno.h>
@@ -148,6 +148,17 @@ static int set_poll_control(struct kvm_vcpu *v, u32 msr, u64 value, bool host)
 	return 0;
 }
 
+static int get_steal_time(struct kvm_vcpu *v, u32 msr, u64 *value, bool host)
+{
+	*value = v->steal_time_msr;
+	return 0;
+}
+
+static int set_steal_time(struct kvm_vcpu *v, u32 msr, u64 value, bool host)
+{
+	return kvm_steal_set_msr(v, value);
+}
+
 static const struct kvm_msr_row rows[] = {
 	{MSR_TSC, MSR_TSC, get_tsc, set_tsc},
 	{MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, get_clock, set_clock,
@@ -157,6 +168,8 @@ static const struct kvm_msr_row rows[] = {
 	{MSR_X2APIC_FIRST, MSR_X2APIC_LAST, get_x2apic, set_x2apic},
 	{MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, get_clock, set_clock,
 	 1 + KVM_FEATURE_CLOCKSOURCE2},
+	{MSR_KVM_STEAL_TIME, MSR_KVM_STEAL_TIME, get_steal_time, set_steal_time,
+	 1 + KVM_FEATURE_STEAL_TIME},
 	{MSR_KVM_POLL_CONTROL, MSR_KVM_POLL_CONTROL, get_poll_control, set_poll_control,
 	 1 + KVM_FEATURE_POLL_CONTROL},
 };

@@ -11,6 +11,7 @@
  * request back and is found on the next turn.
  */
 #include "kvm/binstats.h"
+#include "kvm/steal.h"
 
 #include "uapi/signals.h"
 
@@ -268,10 +269,16 @@ static int interrupted(struct kvm_vcpu *v)
 	return -EINTR;
 }
 
-static void update_clock(struct kvm_vcpu *v)
+/* What the guest reads from its memory about its time. */
+static void update_time(struct kvm_vcpu *v, u32 todo)
 {
+	if (!(todo & (KVM_TODO_CLOCK | KVM_TODO_STEAL)))
+		return;
 	av_epoch_online(&v->vm->epoch, &v->cpu->reader);
-	kvm_clock_update(v);
+	if (todo & KVM_TODO_CLOCK)
+		kvm_clock_update(v);
+	if (todo & KVM_TODO_STEAL)
+		kvm_steal_update(v);
 	av_epoch_offline(&v->cpu->reader);
 }
 
@@ -280,8 +287,7 @@ static int do_todo(struct kvm_vcpu *v)
 {
 	u32 todo = __atomic_fetch_and(&v->todo, KVM_TODO_INIT | KVM_TODO_SIPI, __ATOMIC_SEQ_CST);
 
-	if (todo & KVM_TODO_CLOCK)
-		update_clock(v);
+	update_time(v, todo);
 	if (todo & KVM_TODO_IOAPIC_EOI) {
 		/* An interruption is not lost: the run ends here as well. A kick is owed one EINTR.
 		 */
@@ -459,6 +465,8 @@ long kvm_vcpu_run(struct kvm_vcpu *v)
 
 	/* What was handled before this call interrupts nothing. */
 	__atomic_fetch_and(&v->todo, ~(u32)KVM_TODO_SIGNAL, __ATOMIC_SEQ_CST);
+	if (v->steal_time_msr)
+		__atomic_fetch_or(&v->todo, KVM_TODO_STEAL, __ATOMIC_SEQ_CST);
 	uapi_thread_enter(after_signal, v);
 	if (v->sigmask_set) {
 		masked = uapi_run_mask_enter(v->sigmask);

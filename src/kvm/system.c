@@ -69,6 +69,7 @@ static long msr_list_out(struct uapi_arg *arg, const u32 *msrs, u32 n)
 static const u32 kvm_msrs_to_save[] = {
 	MSR_KVM_SYSTEM_TIME,	MSR_KVM_WALL_CLOCK,    MSR_KVM_SYSTEM_TIME_NEW,
 	MSR_KVM_WALL_CLOCK_NEW, MSR_IA32_TSC_DEADLINE, MSR_KVM_POLL_CONTROL,
+	MSR_KVM_STEAL_TIME,
 };
 
 static KVM_HANDLER(get_msr_index_list)

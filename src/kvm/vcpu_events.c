@@ -7,7 +7,7 @@
  * KVM's structs can name an exception, an NMI and an interrupt at once, so the later ones queue in
  * kvm_vcpu.ev in KVM's order of priority.
  */
-#include "kvm/vcpu_priv.h"
+#include "kvm/steal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -347,6 +347,7 @@ void kvm_accept_init_sipi(struct kvm_vcpu *v)
 				  __ATOMIC_SEQ_CST);
 	if (todo & KVM_TODO_INIT) {
 		x86_reset(v->cpu, true);
+		kvm_steal_reset(v);
 		if (v->lapic)
 			lapic_reset(v->lapic, true);
 		memset(&v->ev, 0, sizeof(v->ev));

@@ -110,6 +110,12 @@ void kvm_vcpu_set_tsc(struct kvm_vcpu *v, u64 tsc);
 /* The same with vm->lock held. */
 void kvm_vcpu_set_tsc_locked(struct kvm_vcpu *v, u64 tsc);
 
+/*
+ * clock.c: guest RAM for a small structure of a vCPU's, marked dirty, as a host address; 0: none. owner, epoch online. MSR writes also
+ * arrive from ioctls, when the vCPU is outside its epoch.
+ */
+u64 kvm_guest_struct(struct kvm_vcpu *v, u64 gpa, u64 size);
+
 /* run.c */
 KVM_VCPU_OP(kvm_op_run);
 

@@ -7,6 +7,7 @@
  */
 #include "kvm/binstats.h"
 #include "kvm/policy.h"
+#include "kvm/steal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -127,6 +128,7 @@ static void vm_free(struct kvm_vm *vm)
 	/* Nothing may raise interrupts once the controllers go. */
 	kvm_eventfd_destroy(vm);
 	kvm_binstats_destroy(vm);
+	kvm_steal_destroy(vm);
 	for (i = 0; i < vm->nr_vcpus; i++)
 		kvm_vcpu_destroy(vm->vcpus[i]);
 	if (vm->ic)

@@ -103,9 +103,11 @@ static void cpuid_offer(void **state)
 	assert_true(leaf(c, 0x80000000, 0)->eax >= 0x80000008);
 	memcpy(sig, &leaf(c, 0x40000000, 0)->ebx, 12);
 	assert_string_equal(sig, "KVMKVMKVM");
-	/* clock, no I/O delay, new clock, unhalt, yield, stable clock */
-	assert_int_equal(leaf(c, 0x40000001, 0)->eax,
+	/* clock, no I/O delay, new clock, unhalt, yield, stable clock; steal time by the host */
+	assert_int_equal(leaf(c, 0x40000001, 0)->eax & ~(1u << 5),
 			 1 << 0 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 13 | 1 << 24);
+	assert_int_equal(leaf(c, 0x40000001, 0)->eax >> 5 & 1,
+			 ok(dev, KVM_CHECK_EXTENSION, KVM_CAP_STEAL_TIME));
 	/* not implemented: MONITOR, VMX, TSC-deadline by default; VME; SGX, HLE, MPX, RTM; PKU's OS
 	 * bit; AMX, CET */
 	assert_int_equal(l1->ecx & (1 << 3 | 1 << 5 | 1 << 24 | 1 << 27), 0);
