@@ -19,13 +19,6 @@
 
 #define RUN_MAX 48 /* instructions decoded at once: code that never runs is not worth decoding */
 
-static u32 host_hash(const u8 *host)
-{
-	u64 h = (u64)host >> PAGE_SHIFT;
-
-	return (h ^ h >> 12) & (X86_CODE_HASH - 1);
-}
-
 /*
  * Taking the lock may block, so the CPU counts as quiet meanwhile: it holds no pointer into the arena here (lookups are between
  * instructions).
@@ -159,15 +152,6 @@ static void *arena_alloc(struct x86_code *code, u64 size, u32 *index)
 
 /* ---- pages ---- */
 
-static struct x86_code_frame *frame_find(struct x86_code *code, const u8 *host)
-{
-	struct x86_code_frame *f = code->hash[host_hash(host)];
-
-	while (f && f->host != host)
-		f = f->next;
-	return f;
-}
-
 /* A line that cannot be read matches nothing. */
 static bool page_matches(struct x86_code *code, const struct x86_code_page *p)
 {
@@ -216,18 +200,18 @@ struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u
 	struct x86_code_page *p;
 
 	code_lock(c);
-	f = frame_find(code, host);
+	f = x86_code_frame_find(code, host);
 	if (!f) {
 		f = calloc(1, sizeof(*f));
 		if (!f)
 			goto fail;
 		f->host = host;
 		f->attr = attr;
-		f->next = code->hash[host_hash(host)];
-		code->hash[host_hash(host)] = f;
+		f->next = code->hash[x86_code_hash(host)];
+		STORE_RELEASE(code->hash[x86_code_hash(host)], f);
 	}
 	/* The client may have unmapped and mapped memory: the same address can have got another attribute byte. */
-	f->attr = attr;
+	WRITE_ONCE(f->attr, attr);
 	p = f->page[bits >> 2];
 	if (!p) {
 		p = calloc(1, sizeof(*p));
@@ -235,7 +219,7 @@ struct x86_code_page *x86_code_page_get(struct x86_cpu *c, u8 *host, u8 *attr, u
 			goto fail;
 		p->frame = f;
 		p->bits = bits;
-		f->page[bits >> 2] = p;
+		STORE_RELEASE(f->page[bits >> 2], p);
 	}
 	page_compare(c, p, now);
 	pthread_mutex_unlock(&code->lock);
@@ -467,7 +451,7 @@ bool x86_code_written(struct x86_cpu *c, u8 *host, u32 len)
 
 	x86_door(c);
 	pthread_mutex_lock(&code->lock);
-	f = frame_find(code, page);
+	f = x86_code_frame_find(code, page);
 	if (f && (f->lines & mask)) {
 		c->stats[X86_STAT_TB_DROPPED] += f->blocks;
 		frame_empty(code, f);

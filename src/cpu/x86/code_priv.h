@@ -40,7 +40,7 @@ struct x86_code_page {
 
 struct x86_code_frame {
 	u8 *host;
-	u8 *attr;
+	u8 *attr; /* atomic */
 	bool purged; /* no CPU has a write translation to it; under lock */
 	u32 empties; /* how often it was emptied; under lock */
 	u64 lines;   /* decoded lines of all pages; under lock */
@@ -76,6 +76,23 @@ struct x86_code {
 static inline void *x86_arena_at(const struct x86_code *code, u32 index)
 {
 	return code->arena + (u64)index * 16;
+}
+
+static inline u32 x86_code_hash(const u8 *host)
+{
+	u64 h = (u64)host >> PAGE_SHIFT;
+
+	return (h ^ h >> 12) & (X86_CODE_HASH - 1);
+}
+
+/* Frames are published complete and stay, so no lock is needed to find one. */
+static inline struct x86_code_frame *x86_code_frame_find(const struct x86_code *code, const u8 *host)
+{
+	struct x86_code_frame *f = LOAD_ACQUIRE(code->hash[x86_code_hash(host)]);
+
+	while (f && f->host != host)
+		f = f->next;
+	return f;
 }
 
 /* code.c, reached from lookup.c behind the door. */

@@ -89,6 +89,17 @@ const struct x86_etlb_entry *x86_etlb_entry(const struct x86_cpu *c, u64 la)
 	return e->page && e->tag == x86_etlb_tag(c, la) ? e : NULL;
 }
 
+/* The code page if it is known and was compared with memory in this io_epoch: without the door. */
+static struct x86_code_page *page_known(struct x86_cpu *c, const u8 *host, const u8 *attr)
+{
+	struct x86_code_frame *f = x86_code_frame_find(c->code, host);
+	struct x86_code_page *p = f ? LOAD_ACQUIRE(f->page[c->code_size >> 2]) : NULL;
+
+	if (!p || READ_ONCE(f->attr) != attr)
+		return NULL;
+	return LOAD_ACQUIRE(p->checked) == __atomic_load_n(&c->code->io_epoch, __ATOMIC_SEQ_CST) ? p : NULL;
+}
+
 /* Walks, finds the code page and remembers it. Raises what a fetch raises. */
 static __attribute__((noinline)) struct x86_code_page *etlb_fill(struct x86_cpu *c, u64 la,
 								 struct x86_etlb_entry *e)
@@ -109,8 +120,11 @@ static __attribute__((noinline)) struct x86_code_page *etlb_fill(struct x86_cpu 
 		c->exit.insn.why = "instruction fetch from an address without memory";
 		x86_leave(c, X86_EXIT_INTERNAL_ERROR);
 	}
-	x86_door(c);
-	page = x86_code_page_get(c, host, attr, c->code_size);
+	page = page_known(c, host, attr);
+	if (!page) {
+		x86_door(c);
+		page = x86_code_page_get(c, host, attr, c->code_size);
+	}
 	if (!page) {
 		c->exit.insn.len = 0;
 		c->exit.insn.why = "out of memory";

@@ -595,7 +595,7 @@ void x86_span_stored(struct x86_cpu *c, u8 *host, u32 bytes)
 
 u8 *x86_fetch_page(struct x86_cpu *c, u64 la, u8 **attr)
 {
-	struct machine_page m;
+	const struct x86_phys_page *p;
 	struct x86_walk w;
 
 	if (unlikely(!x86_la_canonical(c, la)))
@@ -604,9 +604,9 @@ u8 *x86_fetch_page(struct x86_cpu *c, u64 la, u8 **attr)
 		x86_raise_pf(c, la, w.error);
 	large_note(c->mmu, la, &w);
 	c->mmu->fetch_global = w.global;
-	x86_door(c);
-	if (!c->ops->page(c->m, w.gpa & PAGE_MASK, MACHINE_X, c->smm, &m))
+	p = x86_phys_page(c, w.gpa, false);
+	if (!p)
 		return NULL;
-	*attr = m.attr;
-	return m.host;
+	*attr = p->attr;
+	return p->host;
 }
