@@ -136,7 +136,6 @@ struct prog {
 	bool in_call; /* the return address must survive */
 	u32 undef; /* flags that are undefined here: nothing may read them */
 	u32 counters;
-	u32 mxcsr; /* that LDMXCSR finds: some exceptions are unmasked */
 	const char *why;
 };
 
@@ -612,37 +611,6 @@ static void call(struct prog *p, u32 depth)
 	patch8(p, over);
 }
 
-/* A string instruction on registers of its own making: mov rdi, rsi, rcx; rep movs or stos; sometimes backwards. */
-static void string(struct prog *p)
-{
-	static const u8 ops[] = {0xa4, 0xa5, 0xaa, 0xab};
-	u32 size = below(4), n = one_in(4) ? below(300) : below(24), to = 64 + below(DATA_SIZE - 600), from = 64 + below(DATA_SIZE - 600);
-	bool back = one_in(10);
-
-	if (p->role[X86_RDI] != PLAIN || p->role[X86_RSI] != PLAIN || p->role[X86_RCX] != PLAIN)
-		return;
-	if (one_in(4))
-		from = to - 12 + below(24);
-	if (n << size > 500)
-		n = 500 >> size;
-	PUT(p, 0xbf);
-	put(p, &(u32){AT_DATA + to}, 4);
-	PUT(p, 0xbe);
-	put(p, &(u32){AT_DATA + from}, 4);
-	PUT(p, 0xb9);
-	put(p, &n, 4);
-	if (back)
-		PUT(p, 0xfd);
-	if (size == 1)
-		PUT(p, 0x66);
-	PUT(p, 0xf3);
-	if (size == 3)
-		PUT(p, 0x48);
-	PUT(p, ops[below(2) * 2 + (size > 0)]);
-	if (back)
-		PUT(p, 0xfc);
-}
-
 static void body(struct prog *p, u32 n, u32 depth)
 {
 	for (u32 k = 0; k < n; k++) {
@@ -652,8 +620,6 @@ static void body(struct prog *p, u32 n, u32 depth)
 			loop(p, 1 + below(5), 1 + below(6), depth);
 		else if (what < 3 && depth < 3)
 			skip_some(p, depth);
-		else if (what == 3)
-			string(p);
 		else
 			insn(p);
 	}
@@ -675,7 +641,6 @@ static void generate(struct prog *p, u64 seed, bool simd, bool faults)
 		rnd();
 	p->simd = simd;
 	p->why = faults ? "faults" : NULL;
-	p->mxcsr = one_in(2) ? 0x1f80 : rnd() & 0x1f80;
 	p->cpl = one_in(2) ? 3 : 0;
 	p->seg[0] = below(0x1000);
 	p->seg[1] = (u64)-(s64)below(0x1000);
@@ -750,7 +715,7 @@ static void prepare(struct fx *f, const struct prog *p)
 	memset(f->toy.ram + AT_STACK - 0x2000, 0, 0x4000);
 	memset(f->toy.ram + AT_STACK0 - 0x1000, 0, 0x1000);
 	memset(f->toy.ram + AT_COUNTER, 0, PAGE_SIZE);
-	fx_set(f, AT_COUNTER + 0x800, (p->why ? p->mxcsr : 0x1f80) | (rng & 0x6000), 4);
+	fx_set(f, AT_COUNTER + 0x800, 0x1f80 | (rng & 0x6000), 4);
 	memcpy(c->gpr, p->gpr, sizeof(p->gpr));
 	c->seg[X86_FS].base = p->seg[0];
 	c->seg[X86_GS].base = p->seg[1];

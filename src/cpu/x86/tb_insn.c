@@ -308,8 +308,6 @@ static x86_tr_fn *const rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	ROW(PREFETCHT0, nop), ROW(PREFETCHT1, nop), ROW(PREFETCHT2, nop), ROW(PREFETCHW, nop), ROW(PREFETCHWT1, nop),
 	ROWS_CC(ROW, J, x86_tr_jcc),
 	ROW(JRCXZ, x86_tr_jcxz), ROW(JECXZ, x86_tr_jcxz), ROW(LOOP, x86_tr_loop),
-	ROW(MOVSB, x86_tr_string), ROW(MOVSW, x86_tr_string), ROW(MOVSD, x86_tr_string), ROW(MOVSQ, x86_tr_string),
-	ROW(STOSB, x86_tr_string), ROW(STOSW, x86_tr_string), ROW(STOSD, x86_tr_string), ROW(STOSQ, x86_tr_string),
 	ROW(CLI, x86_tr_cli), ROW(STI, x86_tr_sti), ROW(PUSHFQ, x86_tr_pushf), ROW(SWAPGS, x86_tr_swapgs),
 	ROW(RDFSBASE, x86_tr_segment_base), ROW(RDGSBASE, x86_tr_segment_base), ROW(WRFSBASE, x86_tr_segment_base),
 	ROW(WRGSBASE, x86_tr_segment_base), ROW(RDTSC, x86_tr_rdtsc), ROW(RDTSCP, x86_tr_rdtsc), ROW(RDPKRU, x86_tr_rdpkru),

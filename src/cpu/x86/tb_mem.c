@@ -84,7 +84,8 @@ static void entry_offset(struct x86_tr *t, u8 la)
 	asm_u32(a, (X86_TLB_SIZE - 1) << 4);
 }
 
-void x86_tr_compare(struct x86_tr *t, u8 la, u32 size, bool write)
+/* The address is in la; RCX or a guest's register that stays as it is. Leaves the flags of the comparison. */
+static void compare(struct x86_tr *t, u8 la, u32 size, bool write)
 {
 	struct x86_asm *a = &t->a;
 
@@ -99,7 +100,7 @@ void x86_tr_compare(struct x86_tr *t, u8 la, u32 size, bool write)
 	asm_alu_imm(a, A_W, 7, asm_reg(H_RCX), (s32)(PAGE_SIZE - size));
 }
 
-void x86_tr_load_host(struct x86_tr *t, bool write)
+static void load_host(struct x86_tr *t, bool write)
 {
 	asm_load(&t->a, H_RAX, asm_gs_at(H_RAX, X86_GS_HOST(t->set, write)));
 }
@@ -123,9 +124,9 @@ static bool check_alone(struct x86_tr *t, const struct x86_insn *i, u32 size, bo
 	if (i->seg >= X86_FS)
 		asm_op(&t->a, 0x03 | A_W, H_RCX,
 		       asm_gs(X86_GS(seg) + (s32)(i->seg * sizeof(struct x86_seg) + offsetof(struct x86_seg, base))));
-	x86_tr_compare(t, la, size, write);
+	compare(t, la, size, write);
 	x86_tr_slow_if(t, CC_A);
-	x86_tr_load_host(t, write);
+	load_host(t, write);
 	*at = asm_sib(H_RAX, H_RCX, 0, 0);
 	return true;
 }
@@ -178,7 +179,7 @@ void x86_tr_cold_window(struct x86_tr *t, const struct x86_tr_cold *c)
 	struct x86_tr_cold *slow;
 
 	stack_address(t, c->off);
-	x86_tr_compare(t, H_RCX, c->size, true);
+	compare(t, H_RCX, c->size, true);
 	if (c->to_copy) {
 		x86_tr_copy_if(t, CC_A);
 	} else {
@@ -189,7 +190,7 @@ void x86_tr_cold_window(struct x86_tr *t, const struct x86_tr_cold *c)
 			slow->reload = c->reload;
 		}
 	}
-	x86_tr_load_host(t, true);
+	load_host(t, true);
 	stack_address(t, c->off);
 	asm_alu_imm(&t->a, A_W, 4, asm_reg(H_RCX), -(s32)PAGE_SIZE);
 	asm_store(&t->a, WINDOW(t->set, tag), H_RCX);
@@ -214,9 +215,9 @@ static bool lead(struct x86_tr *t, const struct x86_insn *i, const struct x86_tr
 		goto keep;
 	}
 	x86_tr_ea(t, &first, H_RCX);
-	x86_tr_compare(t, H_RCX, s->span, s->write);
+	compare(t, H_RCX, s->span, s->write);
 	x86_tr_copy_if(t, CC_A);
-	x86_tr_load_host(t, s->write);
+	load_host(t, s->write);
 	if (is_plain(i)) {
 		asm_lea(&t->a, H_RAX, asm_sib(H_RAX, H_RCX, 0, -(s32)first.disp));
 		asm_op(&t->a, 0x2b | A_W, H_RAX, asm_reg(x86_tr_host(i->base)));

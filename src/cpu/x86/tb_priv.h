@@ -81,7 +81,7 @@ struct x86_tr_cold {
 	s32 off;     /* EXIT, POLL: where to go on */
 	s32 rsp;     /* MISS: to add to RSP before going on; if the target is bad, `undo` instead */
 	s32 undo;
-	u32 fix[8]; /* jumps to here */
+	u32 fix[5]; /* jumps to here */
 	u32 back;
 	s16 back_copy; /* if not -1: back to the copy of this instruction instead */
 };
@@ -185,12 +185,6 @@ bool x86_tr_ea(struct x86_tr *t, const struct x86_insn *i, u8 to);
  * Checks an access to i's memory operand, or to [base + disp] for stack accesses: on success the host's operand is *at, made
  * of RAX and another register; else control goes to the cold code of the instruction at hand. Host flags are clobbered as t says.
  */
-/*
- * The pieces of a check: with the address in la (RCX or a guest's register), RCX = offset in page, RAX = offset of the TLB entry,
- * CC_A if the access of size bytes is no hit; then RAX = host page.
- */
-void x86_tr_compare(struct x86_tr *t, u8 la, u32 size, bool write);
-void x86_tr_load_host(struct x86_tr *t, bool write);
 void x86_tr_cold_window(struct x86_tr *t, const struct x86_tr_cold *c);
 bool x86_tr_check(struct x86_tr *t, const struct x86_insn *i, u32 size, bool write, struct asm_rm *at);
 struct asm_rm x86_tr_check_at(struct x86_tr *t, u32 gpr, s32 disp, u32 size, bool write);
@@ -218,9 +212,6 @@ void x86_tr_poll(struct x86_tr *t, s32 off);
 void x86_tr_load_rip(struct x86_tr *t, u8 to, s32 off);
 /* NE if RAX is not canonical with 48 bits. Clobbers RCX. */
 void x86_tr_if_not_canonical(struct x86_tr *t);
-
-/* ---- tb_string.c ---- */
-x86_tr_fn x86_tr_string;
 
 /* ---- tb_sys.c ---- */
 x86_tr_fn x86_tr_cli, x86_tr_sti, x86_tr_pushf, x86_tr_swapgs, x86_tr_segment_base, x86_tr_mov_system, x86_tr_rdtsc,
