@@ -611,7 +611,7 @@ static void *poke(void *arg)
 	do {
 		sleep_ms(30);
 		pthread_kill(*t, SIGUSR1);
-	} while (!ended);
+	} while (!__atomic_load_n(&ended, __ATOMIC_RELAXED));
 	return NULL;
 }
 
@@ -623,7 +623,7 @@ static void run_until_signal(void)
 	assert_int_equal(pthread_create(&t, NULL, poke, &self), 0);
 	g.run->exit_reason = 0;
 	fails(EINTR, g.vcpu, KVM_RUN, 0);
-	ended = 1;
+	__atomic_store_n(&ended, 1, __ATOMIC_RELAXED);
 	assert_int_equal(g.run->exit_reason, KVM_EXIT_INTR);
 	assert_true(handled > 0);
 	pthread_join(t, NULL);

@@ -331,7 +331,7 @@ static int run_decode(struct x86_code *code, struct x86_code_page *p, u32 off, s
 /* No CPU may store to the page unseen once it is decoded. Waits for the others, so the lock is not held. */
 static void page_protect(struct x86_cpu *c, struct x86_code_frame *f)
 {
-	u8 before = __atomic_fetch_or(f->attr, MACHINE_ATTR_CODE, __ATOMIC_SEQ_CST);
+	u8 before = __atomic_fetch_or(READ_ONCE(f->attr), MACHINE_ATTR_CODE, __ATOMIC_SEQ_CST);
 
 	if (before & MACHINE_ATTR_WFILLED) {
 		x86_tlb_purge_writes(c);
